@@ -1,0 +1,2 @@
+"""A book you can run: matrix factorization for recommenders."""
+__version__ = "0.0.1"
