@@ -13,7 +13,7 @@ setup(
     long_description=(here/'README.md').read_text(encoding='utf-8'), long_description_content_type='text/markdown',
     author=cfg['author'], author_email=cfg['author_email'], url=cfg['git_url'], keywords=cfg['keywords'].split(),
     # The code is Apache-2.0; the ratings in mfbook/sample are GroupLens's, under their own conditions of use.
-    license='Apache-2.0 AND LicenseRef-GroupLens-MovieLens',
+    license_expression='Apache-2.0 AND LicenseRef-GroupLens-MovieLens',
     packages=['mfbook'], package_data={'mfbook': cfg['package_data'].split()}, include_package_data=False,
     python_requires='>=' + cfg['min_python'],
     install_requires=cfg['requirements'].split(), extras_require={'dev': cfg['dev_requirements'].split()},

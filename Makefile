@@ -1,0 +1,55 @@
+# The book's commands. `make demo` and `make test` are the two to know; each needs only python3 with venv, and make.
+# The environment is .venv/; it is brought up to date when one of the files in SPEC changes.
+PYTHON ?= python3
+PY      = .venv/bin/python
+PIP     = $(PY) -m pip install -q --disable-pip-version-check -c constraints.txt
+SPEC    = settings.ini constraints.txt setup.py pyproject.toml
+
+# Said before the environment is made, in words; pip would only refuse.
+export CHECK = import sys; v = sys.version_info[:2]; v >= (3, 11) or sys.exit('mfbook needs Python 3.11 or newer. \
+  $(PYTHON) is %d.%d; name another, as in: make demo PYTHON=python3.12' % v)
+
+.PHONY: help demo test export book docs readme clean
+
+help:
+	@echo 'make demo     install into .venv, train on the ratings that ship, print the table and ten films'
+	@echo 'make test     install the development tools as well, and run every test'
+	@echo 'make export   write mfbook/*.py from the notebooks'
+	@echo 'make book     execute every notebook again and store its outputs'
+	@echo 'make docs     build the site into _docs/, and README.md'
+	@echo 'make readme   README.md alone'
+	@echo 'make clean    remove what these commands made, .venv too'
+
+demo: .venv/ready
+	@$(PY) tools/demo.py
+
+test: .venv/ready-dev
+	@$(PY) -m pytest
+
+export: .venv/ready-dev
+	@$(PY) -c 'from nbdev.doclinks import nbdev_export; nbdev_export()'
+
+book: export
+	@$(PY) tools/book.py
+
+docs: export
+	@$(PY) tools/build_docs.py
+
+readme: export
+	@$(PY) tools/build_docs.py --readme
+
+clean:
+	@rm -rf .venv .demo _docs _proc build dist *.egg-info .pytest_cache .hypothesis nbs/nbdev.yml
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A .venv that is already there is kept, with the torch in it: see "torch without a GPU" in the README.
+.venv/ready: $(SPEC)
+	@$(PY) -m pip --version >/dev/null 2>&1 || { $(PYTHON) -c "$$CHECK" && echo 'Making .venv' && $(PYTHON) -m venv --clear .venv; }
+	@echo 'Installing mfbook and what it needs into .venv (the first time, some minutes)'
+	@$(PIP) -e .
+	@touch $@
+
+.venv/ready-dev: .venv/ready
+	@echo 'Installing the development tools into .venv'
+	@$(PIP) -e '.[dev]'
+	@touch $@

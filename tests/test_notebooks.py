@@ -1,0 +1,127 @@
+"Every notebook runs from top to bottom, is clean, and has the shape of a lesson."
+import io, multiprocessing, re
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import redirect_stderr
+from pathlib import Path
+
+import pytest
+from execnb.nbio import nb2str, read_nb
+from nbdev.clean import clean_nb
+from nbdev.config import get_config
+from nbdev.test import test_nb as execute
+
+root = Path(__file__).resolve().parent.parent
+cfg = get_config(root/'settings.ini')
+notebooks = sorted(p for p in (root/'nbs').rglob('*.ipynb') if not any(s[0] in '._' for s in p.relative_to(root).parts))
+lessons = [p for p in notebooks if p.parent.name == 'nbs' and re.match(r'\d\d_', p.name)]
+every = dict(argvalues=notebooks, ids=lambda p: p.stem)
+every_lesson = dict(argvalues=lessons, ids=lambda p: p.stem)
+
+def code_cells(nb): return [c for c in nb.cells if c.cell_type == 'code']
+def prose(nb): return '\n\n'.join(c.source for c in nb.cells if c.cell_type == 'markdown')
+def flags(cell): return {l[2:].split()[0] for l in cell.source.splitlines() if l.startswith('#|') and l[2:].strip()}
+
+# ---- running. A server that has imported the slow packages and has done nothing with them forks a new process for each
+# notebook: each starts with nothing in memory, and none waits for torch's import.
+server = multiprocessing.get_context('forkserver')
+server.set_forkserver_preload(['torch', 'pandas', 'matplotlib.pyplot', 'nbdev.test'])
+
+def run(path):
+    "Execute one notebook; returns the traceback of the cell that failed, or nothing."
+    with redirect_stderr(io.StringIO()) as err: ok, _ = execute(path, skip_flags=cfg.tst_flags.split(), basepath=root)
+    return '' if ok else err.getvalue() or 'it failed without a traceback'
+
+@pytest.mark.parametrize('path', **every)
+def test_it_runs(path):
+    with ProcessPoolExecutor(1, mp_context=server) as pool: failure = pool.submit(run, path).result()
+    if failure: pytest.fail(failure, pytrace=False)
+
+# ---- what is stored
+
+@pytest.mark.parametrize('path', **every)
+def test_it_is_clean(path):
+    "`nbdev_clean` would change nothing: no execution counts, no editor's metadata, no object addresses."
+    nb = read_nb(path)
+    clean_nb(nb, clear_all=cfg.clear_all, clean_ids=cfg.clean_ids)
+    assert nb2str(nb) == path.read_text(encoding='utf-8'), f'{path.name} is not clean: run make book, or nbdev_clean'
+
+def output_faults(cell):
+    "What a stored output should not hold."
+    for o in cell.outputs:
+        text = ''.join(o.get('text', '')) + ''.join(''.join(v) for k, v in o.get('data', {}).items() if k.startswith('text/'))
+        if o.output_type == 'error': yield f'an error, {o.ename}'
+        if o.get('name') == 'stderr': yield f'text on standard error: {text[:80]!r}'
+        if 'Warning' in text: yield f'a warning: {text[:200]!r}'
+        if m := re.search(r'(/work|/root|/home|/tmp|/var|/Users|/private|[A-Z]:\\Users)[/\\][^\s\'"<)]*', text): yield f'a path of one machine, {m[0]}'
+        if m := re.search(r' at 0x[0-9a-f]{6,}', text): yield f'an address in memory,{m[0]}'
+        if 'image/png' in o.get('data', {}): yield 'a figure as PNG; make book stores SVG'
+
+@pytest.mark.parametrize('path', **every)
+def test_stored_outputs(path):
+    assert [f'cell {c.idx_}: {fault}' for c in code_cells(read_nb(path)) for fault in output_faults(c)] == []
+
+@pytest.mark.parametrize('path', **every)
+def test_it_has_been_executed(path):
+    "A cell that draws or shows a table has its output stored; an empty one means `make book` was forgotten."
+    nb = read_nb(path)
+    skip = set(cfg.tst_flags.split())
+    last = lambda c: c.source.rstrip().splitlines()[-1]
+    silent = [c.idx_ for c in code_cells(nb) if not c.outputs and not flags(c) & (skip | {'exports', 'export', 'default_exp', 'hide'})
+              and re.match(r'print\(|display\(|plt\.show\(|plot_\w+\(|show_\w+\(', last(c)) and not c.source.rstrip().endswith(';')]
+    assert silent == [], f'no stored output in cells {silent}: run make book'
+
+@pytest.mark.parametrize('path', **every)
+def test_figures_are_described(path):
+    "Each figure says in words what it shows (`#| fig-alt: ...`), for a reader who cannot see it."
+    for c in code_cells(read_nb(path)):
+        if any(k.startswith('image/') for o in c.outputs for k in o.get('data', {})):
+            alt = re.search(r'^#\|\s*fig-alt:\s*(.+)$', c.source, re.M)
+            assert alt and len(alt[1].split()) >= 5, f'cell {c.idx_} draws a figure and has no `#| fig-alt:` of a few words'
+
+@pytest.mark.parametrize('path', **every)
+def test_cells_are_small(path):
+    lengths = {c.idx_: len([l for l in c.source.splitlines() if l.strip()]) for c in code_cells(read_nb(path))}
+    assert {i: n for i, n in lengths.items() if n > 30} == {}
+
+# ---- the lesson's shape
+
+@pytest.mark.parametrize('path', **every)
+def test_opening(path):
+    "The first cell holds the title and one line and nothing more: nbdev makes the page's head and the module's docstring of it."
+    nb = read_nb(path)
+    assert nb.cells[0].cell_type == 'markdown'
+    assert re.fullmatch(r'# \S.*\n\n> \S.*', nb.cells[0].source), f'{path.name} must open with "# Title", an empty line, "> One line."'
+
+@pytest.mark.parametrize('path', **every_lesson)
+def test_lesson_exports_the_module_it_is_named_after(path):
+    assert f'#| default_exp {path.stem[3:]}' in read_nb(path).cells[1].source
+
+@pytest.mark.parametrize('path', **every_lesson)
+def test_lesson_shows_its_exports(path):
+    "`#| exports` shows the code in its place; two such cells in a row would be taken for one by nbdev's page."
+    before = set()
+    for c in read_nb(path).cells:
+        now = flags(c) if c.cell_type == 'code' else set()
+        assert not now & {'export', 'exporti'}, f'cell {c.idx_}: use `#| exports`, so that the code stands in the page'
+        assert not ('exports' in now and 'exports' in before), f'cell {c.idx_}: show or test the export before it first'
+        before = now
+
+@pytest.mark.parametrize('path', **every_lesson)
+def test_lesson_has_more_code_than_prose(path):
+    kinds = [c.cell_type for c in read_nb(path).cells]
+    assert kinds.count('code') > kinds.count('markdown')
+
+@pytest.mark.parametrize('path', **every_lesson)
+def test_lesson_ends_with_measurements_exercises_and_reading(path):
+    parts = re.split(r'^## +(.+?) *$', prose(read_nb(path)), flags=re.M)
+    titles, bodies = parts[1::2], dict(zip(parts[1::2], parts[2::2]))
+    assert titles[-3:] == ['What we measured', 'Exercises', 'Where to read more']
+    assert len(re.findall(r'^(?:\d+\.|[-*]|###) ', bodies['Exercises'], re.M)) >= 3, 'three exercises or more'
+    assert re.search(r'\]\(https?://|<https?://', bodies['Where to read more']), 'a link to what there is to read'
+
+@pytest.mark.parametrize('path', **every_lesson)
+def test_lesson_shows_what_it_measured(path):
+    nb = read_nb(path)
+    start = next(c.idx_ for c in nb.cells if c.cell_type == 'markdown' and re.search(r'^## What we measured', c.source, re.M))
+    end = next(c.idx_ for c in nb.cells if c.cell_type == 'markdown' and re.search(r'^## Exercises', c.source, re.M))
+    assert any(c.outputs for c in nb.cells[start:end] if c.cell_type == 'code'), 'the figures come from a cell'
