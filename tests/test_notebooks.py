@@ -1,5 +1,5 @@
 "Every notebook runs from top to bottom, is clean, and has the shape of a lesson."
-import ast, io, multiprocessing, re
+import io, multiprocessing, re
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import redirect_stderr
 from pathlib import Path
@@ -96,19 +96,10 @@ def test_opening(path):
 def test_lesson_exports_the_module_it_is_named_after(path):
     assert f'#| default_exp {path.stem[3:]}' in read_nb(path).cells[1].source
 
-def defines(cell): return any(isinstance(n, (ast.FunctionDef, ast.ClassDef)) and n.name[0] != '_' for n in ast.parse(cell.source).body)
-
 @pytest.mark.parametrize('path', **every_lesson)
 def test_lesson_shows_its_exports(path):
     "Each in its place in the story, not folded away."
     assert [c.idx_ for c in code_cells(read_nb(path)) if flags(c) & {'export', 'exporti'}] == [], 'use `#| exports`'
-
-@pytest.mark.parametrize('path', **every_lesson)
-def test_lesson_says_something_before_each_export(path):
-    "nbdev would set a function's heading above exported imports or private helpers that stand right before it."
-    cells = read_nb(path).cells
-    pairs = [(a, b) for a, b in zip(cells, cells[1:]) if a.cell_type == b.cell_type == 'code' and 'exports' in flags(a) & flags(b)]
-    assert [f'between cells {a.idx_} and {b.idx_}' for a, b in pairs if defines(b) and not defines(a)] == []
 
 @pytest.mark.parametrize('path', **every_lesson)
 def test_lesson_has_more_code_than_prose(path):

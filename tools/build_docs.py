@@ -6,12 +6,12 @@ nbdev processes the notebooks into `_proc/` (its imports, exports and signatures
 `make book` stored), and smalldocs makes pages of them, from the same `_quarto.yml` that Quarto reads. Whatever smalldocs
 does not understand, and every link inside the site that leads nowhere, stops the build. The same bytes every time.
 """
-import os, re, shutil, sys
+import os, re, sys
 from html.parser import HTMLParser
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urljoin
 
-from execnb.nbio import read_nb
+from execnb.nbio import read_nb, write_nb
 from nbdev.config import get_config
 from nbdev.processors import FilterDefaults
 from nbdev.serve import proc_nbs
@@ -95,6 +95,19 @@ class BookSite(Site):
         path = self.out/'sitemap.xml'
         path.write_text(re.sub(r'\s*<lastmod>.*</lastmod>', '', path.read_text(encoding='utf-8')), encoding='utf-8')
 
+def place_headings(path):
+    "nbdev sets a definition's heading before all exported cells in a row; here it stands right before its own."
+    nb = read_nb(path)
+    for doc in [c for c in nb.cells if c.cell_type == 'code' and c.source.splitlines()[-1:] and c.source.splitlines()[-1].startswith('show_doc(')]:
+        name = re.search(r'(\w+)\)', doc.source)[1]
+        start = nb.cells.index(doc)
+        for i in range(start + 1, len(nb.cells)):
+            if nb.cells[i].cell_type != 'code': break
+            if re.search(rf'^(async )?(def|class) {name}\b', nb.cells[i].source, re.M):
+                nb.cells.insert(i - 1, nb.cells.pop(start))
+                break
+    write_nb(nb, path)
+
 class Links(HTMLParser):
     "What one page offers to link to (`ids`), and what it links to (`hrefs`)."
     def __init__(self, path):
@@ -122,6 +135,7 @@ def build():
     "The site, or the list of what is wrong with it."
     cfg = get_config(root/'settings.ini')
     proc = proc_nbs(cfg.nbs_path.name, force=True)
+    for nb in sorted(proc.rglob('*.ipynb')): place_headings(nb)
     site = BookSite(load(proc), quiet=True)
     site.out = cfg.doc_path
     pages = site.build()
