@@ -41,6 +41,15 @@ def test_readme_is_in_step_with_the_index_notebook(build_docs, monkeypatch):
     monkeypatch.chdir(root)
     assert text('README.md') == build_docs.readme(), 'run make readme'
 
+def test_the_site_builds():
+    "Every notebook makes a page, nothing in it is misunderstood, and no link inside the site leads nowhere."
+    made = subprocess.run([sys.executable, root/'tools'/'build_docs.py', '--site'], capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr
+    pages = {re.sub(r'^\d+_', '', p.stem) for p in (root/'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts}
+    assert {p.stem for p in (root/'_docs').rglob('*.html')} == pages
+    fonts = [p.name for p in (root/'_docs').rglob('*.css') if '@import' in p.read_text(encoding='utf-8')]
+    assert fonts == [], 'a stylesheet that asks another server for a font'
+
 # ---- the modules
 
 def mfbook_imports(code):

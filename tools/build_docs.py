@@ -1,6 +1,6 @@
 """Build the site into `_docs/`, and write README.md from the home page's notebook.
 
-    python tools/build_docs.py [--readme]      # with --readme, README.md alone
+    python tools/build_docs.py [--readme | --site]      # one of the two alone
 
 nbdev processes the notebooks into `_proc/` (its imports, exports and signatures run; the other outputs are those that
 `make book` stored), and smalldocs makes pages of them, from the same `_quarto.yml` that Quarto reads. Whatever smalldocs
@@ -145,6 +145,7 @@ def build():
 
 if __name__ == '__main__':
     os.chdir(root)
-    (root/'README.md').write_text(readme(), encoding='utf-8')
-    print('README.md')
+    if sys.argv[1:] != ['--site']:
+        (root/'README.md').write_text(readme(), encoding='utf-8')
+        print('README.md')
     if sys.argv[1:] != ['--readme']: build()
