@@ -29,7 +29,7 @@ def id_map(raw):     # (n,) raw ids: integers, or strings
     codes, ids = pd.factorize(raw, sort=True)
     return np.asarray(ids), codes.astype(np.int32)
 
-# %% ../nbs/01_ratings.ipynb #ec3f77b3
+# %% ../nbs/01_ratings.ipynb #a268b88c
 @dataclass(frozen=True, repr=False, eq=False)
 class Ratings:
     "Who rated what how. Immutable; whatever is taken from it shares its codes."
@@ -72,12 +72,11 @@ class Ratings:
 
 def titles(movies, item_ids, codes):
     "A list of titles like 'Toy Story (1995)' for item codes; without one it says so and gives the id."
-    def one(c):
-        m = None if movies is None else movies.iloc[c]
-        if m is None: return f'item {item_ids[c]}'
-        if not isinstance(m.title, str): return f'(no title, id {item_ids[c]})'
-        return m.title if pd.isna(m.year) else f'{m.title} ({m.year})'
-    return [one(int(c)) for c in codes]
+    if movies is None: return [f'item {item_ids[int(c)]}' for c in codes]
+    def one(id, title, year):
+        if not isinstance(title, str): return f'(no title, id {id})'
+        return title if pd.isna(year) else f'{title} ({year})'
+    return [one(item_ids[int(c)], movies.title.iloc[int(c)], movies.year.iloc[int(c)]) for c in codes]
 
 # %% ../nbs/01_ratings.ipynb #c5e59270
 def _numbers(column, name, where):
@@ -152,20 +151,19 @@ LAYOUTS = [Layout('ratings.csv', 'movies.csv', ',',  True),    # latest, latest-
            Layout('ratings.dat', 'movies.dat', '::', False),   # 1m, 10m
            Layout('u.data',      'u.item',     '\t', False)]   # 100k
 
-# %% ../nbs/01_ratings.ipynb #7e3dc507
+# %% ../nbs/01_ratings.ipynb #045b467d
 class _Place:
     "A folder, a zip, or one ratings file in a folder: the files it holds, by name."
     def __init__(self, path):
         self.path, self.zip = Path(path), None
         if not self.path.exists(): raise FileNotFoundError(f'{path} does not exist. Give a MovieLens folder or zip, or a ratings file.')
-        if self.path.is_dir(): self.files = {p.name: p for p in sorted(self.path.glob('*')) if p.is_file()}
-        elif zipfile.is_zipfile(self.path):
+        if self.path.is_file() and zipfile.is_zipfile(self.path):
             self.zip = zipfile.ZipFile(self.path)
             names = [n for n in self.zip.namelist() if not n.endswith('/')]
             if bad := [n for n in names if n.startswith(('/', '\\')) or '..' in re.split(r'[/\\]', n) or ':' in n]:
                 raise ValueError(f'{path} holds a file outside itself, {bad[0]!r}. That is no MovieLens zip; do not unpack it.')
             self.files = {PurePosixPath(n).name: n for n in sorted(names, key=len, reverse=True)}
-        else: self.files = {p.name: p for p in self.path.parent.glob('*') if p.is_file()}
+        else: self.files = {p.name: p for p in (self.path if self.path.is_dir() else self.path.parent).iterdir() if p.is_file()}
 
     def open(self, name): return self.zip.open(self.files[name]) if self.zip else open(self.files[name], 'rb')
     def where(self, name): return f'{self.path}: {name}' if self.zip else str(self.files[name])
@@ -186,7 +184,7 @@ class _Place:
         raise ValueError(f'{self.path} holds none of {", ".join(l.ratings for l in LAYOUTS)}, one of which every MovieLens data set has. '
                          f'It holds {", ".join(sorted(self.files)[:8]) or "nothing"}.')
 
-# %% ../nbs/01_ratings.ipynb #54a7aba3
+# %% ../nbs/01_ratings.ipynb #124ef021
 TYPES = dict(userId=np.int32, movieId=np.int32, rating=np.float32, timestamp=np.int64)
 
 def _read(place, name, layout, lo=0.5, hi=5.):
@@ -195,12 +193,12 @@ def _read(place, name, layout, lo=0.5, hi=5.):
     with place.open(name) as f: head = f.read(4096)
     if not head.strip(): raise ValueError(f'{where} is empty.')
     if b'\0' in head: raise ValueError(f'{where} is a binary file, not text. Unpack it first, if it is an archive.')
-    if not place.zip and _last_byte(place.files[name]) != b'\n':
+    if not place.zip and not _ends(place.files[name]):
         warnings.warn(f'{where}: the last line does not end. If a download was cut short, its last number is too.', stacklevel=4)
     if layout.header: names = _check_header(where, head.splitlines()[0])
     else: names = COLUMNS if layout.sep == '\t' else ['userId', '_1', 'movieId', '_2', 'rating', '_3', 'timestamp']   # 1::2 is 1, nothing, 2
     options = dict(sep=layout.sep[0], engine='c', index_col=False, header=0 if layout.header else None, names=names,
-                   dtype=TYPES | {n: np.float32 for n in names if n[0] == '_'})
+                   dtype=TYPES | {n: np.float32 for n in ('_1', '_2', '_3')})
     try:
         with place.open(name) as f, warnings.catch_warnings():
             warnings.simplefilter('error', pd.errors.ParserWarning)      # a first row with too many fields only warns
@@ -212,10 +210,9 @@ def _read(place, name, layout, lo=0.5, hi=5.):
     except (ValueError, OverflowError, pd.errors.ParserWarning) as e: problem = str(e)    # a ParserError is a ValueError, too
     raise ValueError(_first_bad_line(place, name, layout, lo, hi) or f'{where}: {problem}.')
 
-def _last_byte(path):
-    with open(path, 'rb') as f:
-        f.seek(-1, 2)
-        return f.read(1)
+def _ends(path):
+    "Whether the last line of the file at `path` ends."
+    with open(path, 'rb') as f: return f.seek(-1, 2) >= 0 and f.read(1) == b'\n'
 
 def _check_header(where, line):
     "The names in a first line; refused, with what it names, if ours are not among them."
@@ -245,7 +242,7 @@ def _first_bad_line(place, name, layout, lo, hi):
                 if column == 'rating' and not lo <= value <= hi:
                     return f'{place.where(name)}, line {n}, column rating: {cell} is outside the rating range {lo:g} to {hi:g}.'
 
-# %% ../nbs/01_ratings.ipynb #725b96ce
+# %% ../nbs/01_ratings.ipynb #d7dc4c8f
 def split_year(titles):   # a pandas Series of titles like 'Toy Story (1995)'
     "Titles without the year, and the years (Int16, missing where there is none); of '(1975-1979)' the first year counts."
     parts = titles.str.extract(r'^(?P<title>.*?)\s*(?:\((?P<year>\d{4})(?:[-–]\d{0,4})?\))?\s*$')
@@ -255,11 +252,13 @@ def _movies(place, layout, item_ids):
     "The films of `item_ids`, row = code: movieId, title, year, genres; None if the folder has no such file."
     if layout.movies not in place.files: return None
     if layout.header: df = pd.read_csv(io.StringIO(place.text(layout.movies)), dtype={'title': 'object'})
-    elif layout.sep == '::': df = pd.DataFrame([l.split('::') for l in place.text(layout.movies).splitlines()], columns=['movieId', 'title', 'genres'])
+    elif layout.sep == '::': df = _dat(place, layout.movies, ['movieId', 'title', 'genres'])
     else: df = _u_item(place, layout)
     df = df.assign(movieId=df.movieId.astype(int)).drop_duplicates('movieId').set_index('movieId').reindex(item_ids).rename_axis('movieId')
     title, year = split_year(df.title.astype('object').fillna(''))
     return pd.DataFrame(dict(title=title, year=year, genres=df.genres)).reset_index()
+
+def _dat(place, name, columns): return pd.DataFrame([l.split('::') for l in place.text(name).splitlines()], columns=columns)
 
 def _u_item(place, layout):
     "100k's films, whose genres are nineteen columns of 0 and 1."
@@ -269,7 +268,7 @@ def _u_item(place, layout):
     genres = ['|'.join(n for n, g in zip(names, row) if g) for row in df.iloc[:, 5:].to_numpy()]
     return pd.DataFrame(dict(movieId=df[0], title=df[1], genres=genres))
 
-# %% ../nbs/01_ratings.ipynb #db07d069
+# %% ../nbs/01_ratings.ipynb #03dea014
 def load_ratings(path=None):   # a MovieLens folder, zip or ratings file; None for the sample that ships with mfbook
     "MovieLens of any size and age as `Ratings`. ValueError names the file, line and column that is wrong."
     place = _Place(path or files('mfbook')/'sample'/'ml-sample.zip')
@@ -277,16 +276,14 @@ def load_ratings(path=None):   # a MovieLens folder, zip or ratings file; None f
     return _load(place, layout, _read(place, layout.ratings, layout))
 
 def _load(place, layout, df):
+    "`Ratings` of the frame `df`, with the films, links and tags that lie beside it."
     whole_stars = not layout.header and (df.rating.to_numpy() % 1 == 0).all()
-    columns = [df[c].to_numpy() for c in COLUMNS]
-    del df
-    r = _ratings(*columns, (1. if whole_stars else 0.5, 5.), place.where(layout.ratings))
-    extra = {n: pd.read_csv(io.StringIO(place.text(f))) for n, f in (('links', 'links.csv'), ('tags', 'tags.csv')) if f in place.files}
-    if 'tags.dat' in place.files:
-        extra['tags'] = pd.DataFrame([l.split('::') for l in place.text('tags.dat').splitlines()], columns=['userId', 'movieId', 'tag', 'timestamp'])
+    r = _ratings(*(df[c].to_numpy() for c in COLUMNS), (1. if whole_stars else 0.5, 5.), place.where(layout.ratings))
+    extra = {n: pd.read_csv(io.StringIO(place.text(f'{n}.csv'))) for n in ('links', 'tags') if f'{n}.csv' in place.files}
+    if 'tags.dat' in place.files: extra['tags'] = _dat(place, 'tags.dat', ['userId', 'movieId', 'tag', 'timestamp'])
     return replace(r, movies=_movies(place, layout, r.item_ids), **extra)
 
-# %% ../nbs/01_ratings.ipynb #7cb52578
+# %% ../nbs/01_ratings.ipynb #f7904b95
 def load_fold(path,            # MovieLens 100K, a folder or zip
               name:str):       # 'u1' to 'u5', 'ua' or 'ub'
     "One of MovieLens 100K's own splits: (train, test), both in the codes of the two together."
@@ -296,6 +293,7 @@ def load_fold(path,            # MovieLens 100K, a folder or zip
         if f not in place.files: raise ValueError(f'{place.path} holds no {f}. MovieLens 100K has the splits u1 to u5, ua and ub.')
     base, test = (_read(place, f'{name}.{part}', layout) for part in ('base', 'test'))
     r = _load(place, layout._replace(ratings=f'{name}.base'), pd.concat([base, test], ignore_index=True))
+    if len(r) < len(base) + len(test): raise ValueError(f'{place.path}: {name}.base and {name}.test share ratings, or repeat one.')
     return r.take(slice(0, len(base))), r.take(slice(len(base), None))
 
 # %% ../nbs/01_ratings.ipynb #e9f000cd

@@ -268,6 +268,8 @@ def test_frames_out_of_range_floats_for_ids_and_dates_for_times():
 def test_a_fold_that_is_not_there(tmp_path):
     write(tmp_path/'a', {'u.data': tab(WHOLE)})
     with pytest.raises(ValueError, match='holds no u7.base'): load_fold(tmp_path/'a', 'u7')
+    write(tmp_path/'a', {'u1.base': tab(WHOLE), 'u1.test': tab(WHOLE[:1])})
+    with pytest.raises(ValueError, match='u1.base and u1.test share'), pytest.warns(UserWarning): load_fold(tmp_path/'a', 'u1')
 
 def test_titles_without_films():
     assert titles(None, np.array(['x', 'y']), [1]) == ['item y']
