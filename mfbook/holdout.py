@@ -66,7 +66,7 @@ def split_random(r:Ratings,
     part[shuffled[:n_test]], part[shuffled[n_test:n_test + n_valid]] = 2, 1
     return _split(r, part, f'by chance, seed {seed}')
 
-# %% ../nbs/02_holdout.ipynb #7b2e02b6
+# %% ../nbs/02_holdout.ipynb #0d3599c1
 def split_by_time(r:Ratings,
                   valid:float=0.1, # share of the ratings for validation, the newest before test
                   test:float=0.1): # share of the ratings for test, the newest of all
@@ -78,7 +78,8 @@ def split_by_time(r:Ratings,
     named = [(name, cut) for name, cut, size in zip(('valid', 'test'), cuts, (n_valid, n_test)) if size]
     dates = [f'{name} from {np.datetime64(int(time[cut]), "s")} UTC' for name, cut in named]
     tied = sum(int((time[:cut] == time[cut]).sum()) for _, cut in named)
-    return _split(r, part, '\n'.join(dates) + f'\nequal times keep the order of their rows, which decides for {tied:,} ratings')
+    ties = f'equal times keep the order of their rows, which decides for {tied:,} ratings'
+    return _split(r, part, '\n'.join([*dates, ties]))
 
 # %% ../nbs/02_holdout.ipynb #ea82c1b0
 def split_last(r:Ratings,
@@ -110,11 +111,11 @@ def folds(r:Ratings,
     fold[torch.randperm(len(r), generator=torch.Generator().manual_seed(seed))] = torch.arange(len(r)) % k
     return [(r.take(fold != j), r.take(fold == j)) for j in range(k)]
 
-# %% ../nbs/02_holdout.ipynb #c847f19d
+# %% ../nbs/02_holdout.ipynb #04f04750
 def _errors(pred, target):
     "`pred - target`, (n,) float64, once both are known to be comparable."
     pair = pred, target.values if isinstance(target, Ratings) else target
-    p, t = (torch.as_tensor(x if torch.is_tensor(x) else np.asarray(x)).detach().cpu().double() for x in pair)
+    p, t = (torch.as_tensor(x if torch.is_tensor(x) else np.asarray(x)).cpu().double() for x in pair)
     if p.shape != t.shape or p.dim() != 1:
         raise ValueError(f'predictions of shape {tuple(p.shape)} for ratings of shape {tuple(t.shape)}: '
                          'both must be (n,), one prediction a rating')
@@ -132,7 +133,7 @@ def mae(pred,    # (n,) predictions, tensor or array
     "Mean absolute error over all ratings at once, in stars. Computed in float64."
     return _errors(pred, target).abs().mean().item()
 
-# %% ../nbs/02_holdout.ipynb #ddf2dce5
+# %% ../nbs/02_holdout.ipynb #06655885
 @dataclass
 class Biases:
     "The baseline r_hat(u, i) = mu + b_u + b_i, clamped to the rating range; a bias is 0 where train had no rating."
@@ -151,10 +152,9 @@ class Biases:
 def mean_baseline(train:Ratings):
     "The global mean for everyone and everything: `Biases` that are all zero."
     if len(train) == 0: raise ValueError('there are no ratings to fit')
-    mu = train.values.numpy().mean(dtype=float).item()
-    return Biases(mu, torch.zeros(train.n_users), torch.zeros(train.n_items), train.rating_range)
+    return Biases(train.mean, torch.zeros(train.n_users), torch.zeros(train.n_items), train.rating_range)
 
-# %% ../nbs/02_holdout.ipynb #a9e47201
+# %% ../nbs/02_holdout.ipynb #7e85db57
 def _shrunk(residual, codes, count, reg):
     "Each code's sum of residuals over its count + reg; 0 for a code without ratings."
     return np.bincount(codes, residual, len(count)) / np.maximum(count + reg, 1e-12)
@@ -163,7 +163,7 @@ def _problem(train, reg_user, reg_item):
     for name, reg in (('reg_user', reg_user), ('reg_item', reg_item)):
         if not reg >= 0: raise ValueError(f'{name}={reg}: give 0 or more; it counts as that many average ratings')
     u, i, values = train.users.numpy(), train.items.numpy(), train.values.numpy().astype(float)
-    mu = mean_baseline(train).mu
+    mu = mean_baseline(train).mu                          # refuses an empty train
     return u, i, mu, values - mu, np.bincount(u, minlength=train.n_users), np.bincount(i, minlength=train.n_items)
 
 # %% ../nbs/02_holdout.ipynb #d53cfca4
