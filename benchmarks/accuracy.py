@@ -1,0 +1,61 @@
+"""Test RMSE of the mean, the biases and SGD over several splits; writes the ledger.
+
+    MFBOOK_DATA=... python benchmarks/accuracy.py           # about ten minutes on two cores
+
+On each split the settings are chosen on a validation set out of its training part; then each method is fitted on the
+whole training part and meets the test set once. Without MFBOOK_DATA only the sample that ships is run.
+"""
+import os, time
+from pathlib import Path
+from ledger import ratings_sha256, record, split_hash
+from mfbook.holdout import fit_biases, folds, mae, mean_baseline, rmse, split_random, tune_biases, union
+from mfbook.model import MatrixFactorization
+from mfbook.ratings import load_fold, load_ratings
+from mfbook.training import fit_sgd, tune_sgd
+
+GRID = [dict(k=k, decay=d) for k in (32, 128) for d in (0.10, 0.12, 0.14)]
+
+def biases(train, valid, whole):
+    "Biases, tuned on `valid`, refit on `whole`; with the settings chosen."
+    regs = tune_biases(train, valid)
+    return fit_biases(whole, *regs), dict(zip(('reg_user', 'reg_item'), map(float, regs)))
+
+def sgd(train, valid, whole, seed):
+    "SGD, tuned on `valid`, refit on `whole`; with the settings chosen."
+    best = tune_sgd(train, valid, GRID, seed=seed).iloc[0]
+    settings = dict(k=int(best.k), decay=float(best.decay))
+    model = MatrixFactorization(whole, k=settings['k'], seed=seed)
+    fit_sgd(model, whole, decay=settings['decay'], seed=seed)
+    return model, settings
+
+def compare(data, digest, split, seed, train, valid, test):
+    "All three methods on one split, into the ledger."
+    whole, name = union(train, valid), split_hash(train, valid, test)
+    methods = {'mean': lambda: (mean_baseline(whole), {}), 'biases': lambda: biases(train, valid, whole),
+               'SGD': lambda: sgd(train, valid, whole, seed)}
+    for method, fit in methods.items():
+        start = time.perf_counter()
+        model, settings = fit()
+        seconds, predicted = time.perf_counter() - start, model.predict(test)
+        record(data=data, data_sha256=digest, split=split, split_hash=name, seed=seed, method=method, k=settings.pop('k', 0),
+               settings=settings, rmse=rmse(predicted, test), mae=mae(predicted, test), seconds=round(seconds, 2))
+        print(f'{data} {split} {seed} {method:7} RMSE {rmse(predicted, test):.4f} {settings} {seconds:.1f} s', flush=True)
+
+def cut(train, seed):
+    "A validation eighth out of `train`."
+    return split_random(train, valid=0.125, test=0, seed=seed)[:2]
+
+if __name__ == '__main__':
+    sample = load_ratings()
+    for seed in range(5): compare('ml-sample', ratings_sha256(sample), 'random 80/10/10', seed, *split_random(sample, seed=seed))
+    for seed, (train, test) in enumerate(folds(sample, k=5, seed=0)):
+        compare('ml-sample', ratings_sha256(sample), 'random 5-fold', seed, *cut(train, seed), test)
+    for name in ('ml-100k', 'ml-latest-small') if 'MFBOOK_DATA' in os.environ else ():
+        folder = Path(os.environ['MFBOOK_DATA'])/name
+        ratings = load_ratings(folder)
+        digest = ratings_sha256(ratings)
+        for seed, (train, test) in enumerate(folds(ratings, k=5, seed=0)):
+            compare(name, digest, 'random 5-fold', seed, *cut(train, seed), test)
+        for n in range(1, 6) if name == 'ml-100k' else ():
+            train, test = load_fold(folder, f'u{n}')
+            compare(name, digest, "GroupLens's u1-u5", n, *cut(train, n), test)
