@@ -17,10 +17,12 @@ import pandas as pd
 import torch
 from .ratings import Ratings
 
-# %% ../nbs/02_holdout.ipynb #08e7851d
+# %% ../nbs/02_holdout.ipynb #416a00f2
 def rating_counts(r:Ratings):
     "How many ratings each user and each item has in `r`: two int64 tensors, (n_users,) and (n_items,)."
     return torch.bincount(r.users, minlength=r.n_users), torch.bincount(r.items, minlength=r.n_items)
+
+# %% ../nbs/02_holdout.ipynb #6cee5ffb
 class Split(namedtuple('Split', 'train valid test')):
     "Train, validation and test `Ratings` in the same codes; prints what train has not seen."
     note = ''                                          # how the split was made
@@ -35,7 +37,7 @@ class Split(namedtuple('Split', 'train valid test')):
         return pd.DataFrame(rows, self._fields, 'ratings,users,items,new users,new items,their ratings'.split(','))
     def __repr__(self): return '\n'.join([self.summary().map('{:,}'.format).to_string(), self.note]).rstrip()
 
-# %% ../nbs/02_holdout.ipynb #33d88d9a
+# %% ../nbs/02_holdout.ipynb #81864316
 def _sizes(n, valid, test):
     "How many of `n` ratings go to validation and to test."
     if n == 0: raise ValueError('there are no ratings to split')
@@ -54,7 +56,7 @@ def _times(r):
                                               'column when you load the ratings, or use split_random')
     return r.timestamps
 
-# %% ../nbs/02_holdout.ipynb #898d2007
+# %% ../nbs/02_holdout.ipynb #d9f7046b
 def split_random(r:Ratings,
                  valid:float=0.1, # share of the ratings for validation, 0 for none
                  test:float=0.1,  # share of the ratings for test
@@ -66,7 +68,7 @@ def split_random(r:Ratings,
     part[shuffled[:n_test]], part[shuffled[n_test:n_test + n_valid]] = 2, 1
     return _split(r, part, f'by chance, seed {seed}')
 
-# %% ../nbs/02_holdout.ipynb #0d3599c1
+# %% ../nbs/02_holdout.ipynb #19fade21
 def split_by_time(r:Ratings,
                   valid:float=0.1, # share of the ratings for validation, the newest before test
                   test:float=0.1): # share of the ratings for test, the newest of all
@@ -75,13 +77,10 @@ def split_by_time(r:Ratings,
     order, cuts = torch.argsort(_times(r), stable=True), (len(r) - n_valid - n_test, len(r) - n_test)
     time, part = r.timestamps[order], torch.zeros(len(r), dtype=torch.int8)
     for cut in cuts: part[order[cut:]] += 1
-    named = [(name, cut) for name, cut, size in zip(('valid', 'test'), cuts, (n_valid, n_test)) if size]
-    dates = [f'{name} from {np.datetime64(int(time[cut]), "s")} UTC' for name, cut in named]
-    tied = sum(int((time[:cut] == time[cut]).sum()) for _, cut in named)
-    ties = f'equal times keep the order of their rows, which decides for {tied:,} ratings'
-    return _split(r, part, '\n'.join([*dates, ties]))
+    tied = sum(int((time[:cut] == time[cut]).sum()) for cut in set(cuts) if cut < len(r))
+    return _split(r, part, f'equal times keep the order of their rows, which decides for {tied:,} ratings')
 
-# %% ../nbs/02_holdout.ipynb #ea82c1b0
+# %% ../nbs/02_holdout.ipynb #5dca8e64
 def split_last(r:Ratings,
                k:int=1): # ratings of each user for test, and as many for validation
     "Each user's last `k` ratings are test, the `k` before them validation. Equal times keep the order of their rows."
@@ -100,7 +99,7 @@ def split_last(r:Ratings,
     return _split(r, part, f'{short:,} users with fewer than {need} ratings stay in train whole\n'
                            f'equal times keep the order of their rows, which decides the cut for {tied:,} users')
 
-# %% ../nbs/02_holdout.ipynb #93d08467
+# %% ../nbs/02_holdout.ipynb #c883b127
 def folds(r:Ratings,
           k:int=5,     # how many folds
           seed:int=0): # the same seed gives the same folds
@@ -111,7 +110,7 @@ def folds(r:Ratings,
     fold[torch.randperm(len(r), generator=torch.Generator().manual_seed(seed))] = torch.arange(len(r)) % k
     return [(r.take(fold != j), r.take(fold == j)) for j in range(k)]
 
-# %% ../nbs/02_holdout.ipynb #04f04750
+# %% ../nbs/02_holdout.ipynb #ded712c4
 def _errors(pred, target):
     "`pred - target`, (n,) float64, once both are known to be comparable."
     pair = pred, target.values if isinstance(target, Ratings) else target
@@ -124,6 +123,7 @@ def _errors(pred, target):
         bad = (~x.isfinite()).nonzero().flatten()
         if len(bad): raise ValueError(f'{len(bad):,} of {len(x):,} {name} are NaN or infinite, the first at {bad[0]}')
     return p - t
+
 def rmse(pred,    # (n,) predictions, tensor or array
          target): # (n,) true ratings, or a `Ratings`
     "Root mean squared error over all ratings at once, in stars. Computed in float64."
@@ -133,7 +133,7 @@ def mae(pred,    # (n,) predictions, tensor or array
     "Mean absolute error over all ratings at once, in stars. Computed in float64."
     return _errors(pred, target).abs().mean().item()
 
-# %% ../nbs/02_holdout.ipynb #06655885
+# %% ../nbs/02_holdout.ipynb #68b2c74e
 @dataclass
 class Biases:
     "The baseline r_hat(u, i) = mu + b_u + b_i, clamped to the rating range; a bias is 0 where train had no rating."
@@ -149,12 +149,13 @@ class Biases:
         raw = self.mu + self.user_bias[ratings.users.long()] + self.item_bias[ratings.items.long()]
         return raw.clamp(*self.rating_range)
     def __repr__(self): return f'Biases(mu={self.mu:.3f}, {len(self.user_bias):,} users, {len(self.item_bias):,} items)'
+
 def mean_baseline(train:Ratings):
     "The global mean for everyone and everything: `Biases` that are all zero."
     if len(train) == 0: raise ValueError('there are no ratings to fit')
     return Biases(train.mean, torch.zeros(train.n_users), torch.zeros(train.n_items), train.rating_range)
 
-# %% ../nbs/02_holdout.ipynb #7e85db57
+# %% ../nbs/02_holdout.ipynb #331ded59
 def _shrunk(residual, codes, count, reg):
     "Each code's sum of residuals over its count + reg; 0 for a code without ratings."
     return np.bincount(codes, residual, len(count)) / np.maximum(count + reg, 1e-12)
@@ -166,7 +167,7 @@ def _problem(train, reg_user, reg_item):
     mu = mean_baseline(train).mu                          # refuses an empty train
     return u, i, mu, values - mu, np.bincount(u, minlength=train.n_users), np.bincount(i, minlength=train.n_items)
 
-# %% ../nbs/02_holdout.ipynb #d53cfca4
+# %% ../nbs/02_holdout.ipynb #3aac07a9
 def biases_koren(train:Ratings,
                  reg_user:float,  # added to a user's number of ratings
                  reg_item:float): # added to an item's number of ratings
@@ -176,7 +177,7 @@ def biases_koren(train:Ratings,
     b_u = _shrunk(residual - b_i[i], u, n_u, reg_user)
     return Biases(mu, *(torch.from_numpy(b).float() for b in (b_u, b_i)), train.rating_range)
 
-# %% ../nbs/02_holdout.ipynb #6dd0e485
+# %% ../nbs/02_holdout.ipynb #10963d53
 def fit_biases(train:Ratings,
                reg_user:float,    # price of a squared user bias
                reg_item:float,    # price of a squared item bias
@@ -193,7 +194,7 @@ def fit_biases(train:Ratings,
         if abs(b_u - before).max() < tol: break
     return Biases(mu, *(torch.from_numpy(b).float() for b in (b_u, b_i)), train.rating_range)
 
-# %% ../nbs/02_holdout.ipynb #ca3a6be5
+# %% ../nbs/02_holdout.ipynb #f08d8510
 def tune_biases(train:Ratings, valid:Ratings,
                 fit=fit_biases,                   # or `biases_koren`
                 grid=(0, 1, 2, 3, 5, 8, 13, 21)): # values to try for each side
@@ -205,7 +206,7 @@ def tune_biases(train:Ratings, valid:Ratings,
             warnings.warn(f'the best {name}, {reg}, is at the edge of the grid {tuple(grid)}; widen the grid')
     return best
 
-# %% ../nbs/02_holdout.ipynb #96cc1036
+# %% ../nbs/02_holdout.ipynb #af7f6ca9
 def union(a:Ratings, b:Ratings):
     "The ratings of `a`, then those of `b`; both must be in the same codes."
     if not (np.array_equal(a.user_ids, b.user_ids) and np.array_equal(a.item_ids, b.item_ids)):
@@ -214,7 +215,7 @@ def union(a:Ratings, b:Ratings):
     fields = ['users', 'items', 'values'] + ['timestamps']*(a.timestamps is not None)
     return replace(a, **{f: torch.cat([getattr(a, f), getattr(b, f)]) for f in fields})
 
-# %% ../nbs/02_holdout.ipynb #fe8ddc3b
+# %% ../nbs/02_holdout.ipynb #a450f26f
 def tuned(fit):
     "The method `fit`, both prices chosen on validation, refit on train and validation together."
     return lambda train, valid: fit(union(train, valid), *tune_biases(train, valid, fit))
@@ -223,7 +224,7 @@ BASELINES = {'mean':         lambda train, valid: mean_baseline(union(train, val
              'Koren biases': tuned(biases_koren),
              'joint biases': tuned(fit_biases)}
 
-# %% ../nbs/02_holdout.ipynb #57e4a38d
+# %% ../nbs/02_holdout.ipynb #94b9e5de
 def over_seeds(r:Ratings, methods:dict, seeds=range(5)):
     "Test RMSE and MAE of each method, name -> function of (train, valid), on the same random splits: one row a run."
     rows = []
