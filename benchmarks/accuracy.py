@@ -13,7 +13,7 @@ from mfbook.model import MatrixFactorization
 from mfbook.ratings import load_fold, load_ratings
 from mfbook.training import fit_sgd, tune_sgd
 
-GRID = [dict(k=k, decay=d) for k in (32, 128) for d in (0.10, 0.12, 0.14)]
+GRID = [dict(k=128, decay=d) for d in (0.10, 0.12, 0.14)]
 
 def biases(train, valid, whole):
     "Biases, tuned on `valid`, refit on `whole`; with the settings chosen."

@@ -148,6 +148,9 @@ class Biases:
                                             'bring the ratings into the codes of train with encode')
         raw = self.mu + self.user_bias[ratings.users.long()] + self.item_bias[ratings.items.long()]
         return raw.clamp(*self.rating_range)
+    def scores(self, user:int):
+        "(n_items,) unclamped predictions of all items for one user code, good for ranking."
+        return self.mu + self.user_bias[user] + self.item_bias
     def __repr__(self): return f'Biases(mu={self.mu:.3f}, {len(self.user_bias):,} users, {len(self.item_bias):,} items)'
 
 def mean_baseline(train:Ratings):

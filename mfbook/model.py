@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FORMAT', 'MatrixFactorization', 'whole_file']
 
-# %% ../nbs/03_model.ipynb #39e6c3ce
+# %% ../nbs/03_model.ipynb #5f4624ea
 from contextlib import contextmanager
 import json, os, tempfile
 from pathlib import Path
@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from .ratings import Ratings, titles
 
-# %% ../nbs/03_model.ipynb #f6455941
+# %% ../nbs/03_model.ipynb #b46bc837
 class MatrixFactorization(nn.Module):
     "r_hat(u, i) = mu + b_u + b_i + p_u . q_i: five tensors (Koren, Bell and Volinsky 2009, eq. 4), and the ids they stand for."
     def __init__(self,
@@ -28,7 +28,8 @@ class MatrixFactorization(nn.Module):
                  init_std:float=0.05,  # standard deviation of the first factors; rows without a rating are zero
                  device=None):         # where the tensors shall lie
         super().__init__()
-        if int(k) != k or k < 0: raise ValueError(f'k is {k}; the number of factors must be a whole number, 0 or more.')
+        if not isinstance(k, (int, np.integer)) or k < 0:
+            raise ValueError(f'k is {k}; the number of factors must be a whole number, 0 or more.')
         if not len(ratings): raise ValueError('there are no ratings to take the mean of.')
         self.user_ids, self.item_ids, self.movies, self.rating_range = ratings.user_ids, ratings.item_ids, ratings.movies, ratings.rating_range
         g = torch.Generator().manual_seed(seed)
@@ -50,32 +51,37 @@ class MatrixFactorization(nn.Module):
         q, b_i = self.item_factors.index_select(0, items), self.item_bias.index_select(0, items)
         return self.mu + b_u + b_i + (p*q).sum(1)
 
-    @property
-    def k(self): return self.user_factors.shape[1]
-    @property
-    def n_users(self): return len(self.user_bias)
-    @property
-    def n_items(self): return len(self.item_bias)
-    def __repr__(self): return f'MatrixFactorization({self.n_users:,} users, {self.n_items:,} items, k={self.k})'
+    n_users = property(lambda self: len(self.user_bias))
+    n_items = property(lambda self: len(self.item_bias))
+    k = property(lambda self: self.user_factors.shape[1])
     def titles(self, codes): return titles(self.movies, self.item_ids, codes)
+    def __repr__(self): return f'MatrixFactorization({self.n_users:,} users, {self.n_items:,} items, k={self.k})'
 
-# %% ../nbs/03_model.ipynb #6704fce3
+# %% ../nbs/03_model.ipynb #b3c2f676
 @patch
 @torch.no_grad()
 def predict(self:MatrixFactorization,
             ratings,                 # `Ratings` in the same codes; their values are not looked at
             batch_size:int=2**18):   # pairs at a time; memory grows with it, the answer does not change
     "Predictions for the users and items of `ratings`: (n,) float32 on the CPU, in stars, clamped to the rating range."
-    if (ratings.n_users, ratings.n_items) != (self.n_users, self.n_items):
-        raise ValueError(f'the ratings have codes for {ratings.n_users:,} users and {ratings.n_items:,} items, the model for {self.n_users:,} '
-                         f'and {self.n_items:,}. Bring them into the model\'s codes with encode, from the Ratings it was trained on.')
+    if batch_size < 1: raise ValueError(f'batch_size is {batch_size}; it must be 1 or more.')
+    _check_codes('user', self.user_ids, ratings.user_ids, ratings.users)
+    _check_codes('item', self.item_ids, ratings.item_ids, ratings.items)
     out = torch.empty(len(ratings))
     for at in range(0, len(ratings), batch_size):
         users, items = (c[at:at+batch_size].to(self.mu.device) for c in (ratings.users, ratings.items))
         out[at:at+batch_size] = self(users, items).clamp(*self.rating_range).cpu()
     return out
 
-# %% ../nbs/03_model.ipynb #840ff1fe
+def _check_codes(kind, ids, theirs, codes):
+    "Refuse codes that stand for other ids than the model's, or for none."
+    if ids is not theirs and not np.array_equal(ids, theirs):
+        raise ValueError(f'the ratings have codes for {len(theirs):,} {kind}s, the model for {len(ids):,}, and they are not the same {kind}s. '
+                         'Bring the ratings into its codes with encode, from the Ratings it was trained on.')
+    if len(bad := codes[(codes < 0) | (codes >= len(ids))]):
+        raise IndexError(f'{kind} code {bad[0]} is out of range; the model has {len(ids):,}, with codes 0 to {len(ids)-1:,}. Is it a raw id?')
+
+# %% ../nbs/03_model.ipynb #612cb321
 @patch
 @torch.no_grad()
 def scores(self:MatrixFactorization,
@@ -92,10 +98,10 @@ def item_code(self:MatrixFactorization, raw_id): return _code(self.item_ids, raw
 def _code(ids, raw_id, kind):
     "The position of `raw_id` among the sorted `ids`."
     at = np.flatnonzero(ids == raw_id)
-    if not len(at): raise KeyError(f'no {kind} with the id {raw_id!r}; the ids of this model go from {ids[0]!r} to {ids[-1]!r}, with gaps.')
+    if not len(at): raise KeyError(f'no {kind} with the id {raw_id!r}; the ids of this model go from {ids[0]} to {ids[-1]}, with gaps.')
     return int(at[0])
 
-# %% ../nbs/03_model.ipynb #01f97fb2
+# %% ../nbs/03_model.ipynb #d8fefb19
 @contextmanager
 def whole_file(path):
     "A temporary name beside `path` to write to; it is moved to `path` when the block ends well, and removed when it does not."
@@ -103,13 +109,15 @@ def whole_file(path):
     os.close(fd)
     try:
         yield tmp
+        os.umask(mask := os.umask(0))      # a temporary file is its owner's alone; this one gets the usual rights
+        os.chmod(tmp, 0o666 & ~mask)
         with open(tmp, 'rb+') as f: os.fsync(f.fileno())
         os.replace(tmp, path)
     except BaseException:
         os.unlink(tmp)
         raise
 
-# %% ../nbs/03_model.ipynb #f6d2c2a0
+# %% ../nbs/03_model.ipynb #861cc0e0
 FORMAT = 1
 
 def _packed(ids, name, tensors, meta):
@@ -138,11 +146,12 @@ def load(cls:MatrixFactorization,
         with safe_open(path, 'pt') as f: meta, tensors = f.metadata() or {}, {n: f.get_tensor(n) for n in f.keys()}
     except (SafetensorError, OSError) as e: raise ValueError(f'{path} is damaged or no safetensors file ({e}). Train again, or restore a copy.') from None
     if meta.get('format') != 'mfbook': raise ValueError(f'{path} is a safetensors file, but not one of mfbook\'s.')
-    if not meta.get('version', '').isdigit(): raise ValueError(f'{path} is damaged: its format version is {meta.get("version")!r}.')
+    if not meta.get('version', '').isdecimal(): raise ValueError(f'{path} is damaged: its format version is {meta.get("version")!r}.')
     if int(meta['version']) > FORMAT:
         raise ValueError(f'{path} has the format {meta["version"]}, and this mfbook knows formats up to {FORMAT}. Install a newer mfbook.')
     try: return _unpacked(cls.__new__(cls), tensors, meta).to(device)
-    except (KeyError, TypeError, json.JSONDecodeError) as e: raise ValueError(f'{path} is damaged: {e} is missing or wrong. Train again, or restore a copy.') from None
+    except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as e:
+        raise ValueError(f'{path} is damaged: {e} is missing or wrong. Train again, or restore a copy.') from None
 
 def _unpacked(model, tensors, meta):
     "Put into an empty `model` what `save` took out of one."
@@ -152,6 +161,13 @@ def _unpacked(model, tensors, meta):
     model.movies = _movies_from(meta.get('movies'))
     for n in ('mu', 'user_bias', 'item_bias', 'user_factors', 'item_factors'): setattr(model, n, nn.Parameter(tensors[n]))
     for n in ('user_prior_mean', 'user_prior_precision', 'item_prior_mean', 'item_prior_precision'): model.register_buffer(n, tensors[n])
+    n, m, k = len(model.user_ids), len(model.item_ids), model.user_factors.shape[-1]
+    shapes = dict(mu=(), user_bias=(n,), item_bias=(m,), user_factors=(n, k), item_factors=(m, k))
+    shapes |= {f'{side}_prior_{what}': (k+1,)*d for side in ('user', 'item') for d, what in ((1, 'mean'), (2, 'precision'))}
+    wrong = [name for name, shape in shapes.items() if getattr(model, name).shape != shape]
+    if len(model.rating_range) != 2: wrong.append('rating_range')
+    if model.movies is not None and len(model.movies) != m: wrong.append('movies')
+    if wrong: raise ValueError(', '.join(wrong))
     return model
 
 def _movies_from(text):

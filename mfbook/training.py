@@ -58,10 +58,11 @@ def sgd(model):
     "Plain stochastic gradient descent on `model`: row -= lr * slope."
     return OptimizerStep(model, lambda ps: torch.optim.SGD(ps, lr=1., fused=True))
 
-# %% ../nbs/04_training.ipynb #4b06b11d
-def adam(model):
-    "Adam on `model`, with its authors' settings (Kingma and Ba 2015, algorithm 1)."
-    return OptimizerStep(model, lambda ps: torch.optim.Adam(ps, lr=1., fused=True))
+# %% ../nbs/04_training.ipynb #2da90640
+def adam(model,
+         eps:float=1e-4):  # added to the denominator: numbers whose slopes are smaller than this take smaller steps
+    "Adam on `model` (Kingma and Ba 2015, algorithm 1, whose eps is 1e-8)."
+    return OptimizerStep(model, lambda ps: torch.optim.Adam(ps, lr=1., eps=eps, fused=True))
 
 # %% ../nbs/04_training.ipynb #89237e14
 def batches(ratings,         # `Ratings`
@@ -226,7 +227,7 @@ def fit_sgd(model,                  # the `MatrixFactorization` to fill; trainin
     _set_prior(model, decay, bias_decay)
     return History(run.rows, run.best_epoch)
 
-# %% ../nbs/04_training.ipynb #fcb60928
+# %% ../nbs/04_training.ipynb #b2af14bd
 def tune_sgd(train,      # `Ratings` to learn from
              valid,      # `Ratings` that choose
              grid,       # list of dicts: `k`, and any setting of `fit_sgd`

@@ -1,10 +1,12 @@
 "The model: its five tensors, predictions, and files that are whole or refused."
-import json, os
+import os, stat
+from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
+from safetensors import safe_open
 from safetensors.torch import save_file
 from mfbook.holdout import fit_biases, split_random
 from mfbook.model import MatrixFactorization, whole_file
@@ -94,7 +96,7 @@ def test_a_bad_k_is_named(k):
 def test_bad_codes_are_named():
     m = filled(few())
     with pytest.raises(ValueError, match='no ratings'): MatrixFactorization(few().take(slice(0, 0)))
-    with pytest.raises(ValueError, match='671 users and 9,066 items, the model for 3 and 4.*encode'): m.predict(load_ratings())
+    with pytest.raises(ValueError, match='671 users, the model for 3,.*encode'): m.predict(load_ratings())
     for u in (-1, 3):
         with pytest.raises(IndexError, match=f'user {u} .* 0 to 2.*user_code'): m.scores(u)
     assert m.user_code(5) == 1 and m.item_code(40) == 3
@@ -171,3 +173,78 @@ def test_files_of_others_and_of_the_future_are_refused(tmp_path, meta, says):
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match='gone does not exist.*save'): MatrixFactorization.load(tmp_path/'gone')
+
+# --- details that are easy to lose ---
+
+def test_users_nobody_heard_from_are_zero_too():
+    r = load_ratings()
+    m = MatrixFactorization(r.take(r.users != 5), k=8)
+    assert (m.user_factors[5] == 0).all() and (m.user_factors[6] != 0).all()
+
+def test_init_std_counts_and_sides_differ():
+    r = load_ratings()
+    m = MatrixFactorization(r, init_std=.2)
+    assert m.k == 32 and m.user_factors.std().item() == pytest.approx(.2, rel=.05)
+    assert not torch.equal(m.user_factors[:9], m.item_factors[:9])
+
+def test_the_prior_begins_as_zero_mean_and_identity():
+    m = MatrixFactorization(few(), k=3)
+    assert m.prior_per_rating is False
+    for side in ('user', 'item'):
+        assert torch.equal(getattr(m, f'{side}_prior_mean'), torch.zeros(4)) and torch.equal(getattr(m, f'{side}_prior_precision'), torch.eye(4))
+
+def test_device_is_obeyed(tmp_path):
+    filled(few()).save(tmp_path/'m')
+    for m in (MatrixFactorization(few(), device='meta'), MatrixFactorization.load(tmp_path/'m', device='meta')):
+        assert {t.device.type for t in m.state_dict().values()} == {'meta'}
+
+def test_predict_never_asks_for_more_than_a_chunk(monkeypatch):
+    m, sizes, forward = filled(few()), [], MatrixFactorization.forward
+    monkeypatch.setattr(MatrixFactorization, 'forward', lambda self, u, i: (sizes.append(len(u)), forward(self, u, i))[1])
+    m.predict(few(), batch_size=4)
+    assert sizes == [4, 2]
+
+def test_one_wrong_side_is_enough():
+    m, r = filled(few()), few()
+    with pytest.raises(ValueError, match='encode'): m.predict(replace(r, item_ids=r.item_ids[:3]))
+
+def test_the_temporary_file_lies_beside_its_place(tmp_path, monkeypatch):
+    seen, replace_ = [], os.replace
+    monkeypatch.setattr(os, 'replace', lambda a, b: (seen.append(os.path.dirname(a)), replace_(a, b)))
+    filled(few()).save(tmp_path/'m')
+    assert str(tmp_path) in seen
+
+@pytest.mark.parametrize('bs', [0, -1])
+def test_a_bad_batch_size_is_named(bs):
+    with pytest.raises(ValueError, match='batch_size'): filled(few()).predict(few(), batch_size=bs)
+
+@pytest.mark.parametrize('code', [9, -1])
+def test_a_code_out_of_range_is_named(code):
+    r = few(); items = r.items.clone(); items[2] = code
+    with pytest.raises(IndexError, match=f'item code {code}.*4'): filled(r).predict(replace(r, items=items))
+
+def test_other_ids_of_the_same_number_are_refused():
+    o = Ratings.from_frame(pd.DataFrame(dict(userId=[103, 105, 109, 103], movieId=[1, 2, 3, 4], rating=[1., 2, 3, 4])))
+    with pytest.raises(ValueError, match='encode'): filled(few()).predict(o)
+
+def test_a_saved_file_has_usual_rights(tmp_path):
+    old = os.umask(0o022)
+    try: filled(few()).save(tmp_path/'m')
+    finally: os.umask(old)
+    assert stat.S_IMODE((tmp_path/'m').stat().st_mode) == 0o644
+
+def test_an_unknown_id_is_named_in_plain_numbers():
+    with pytest.raises(KeyError) as e: filled(few()).user_code(4)
+    assert 'np.' not in str(e.value)
+
+CHANGES = {'version': (None, {'version': '²'}), 'k': ({'item_factors': torch.zeros(4, 2)}, {}), 'ids': ({'user_ids': torch.tensor([1])}, {}),
+           'int': ({'item_factors': torch.zeros(4, 3, dtype=torch.int32)}, {}), 'list': (None, {'movies': '[1]'}),
+           'short': (None, {'movies': '{"title":{"0":"a"},"year":{"0":1}}'}), 'ragged': (None, {'movies': '{"title":{"0":"a"},"year":{"0":1,"1":2}}'}),
+           'range': (None, {'rating_range': '[1]'})}
+@pytest.mark.parametrize('change', CHANGES)
+def test_well_formed_damage_is_refused_and_named(tmp_path, change):
+    p = tmp_path/'m.safetensors'
+    filled(few(False, True)).save(p)
+    with safe_open(p, 'pt') as f: meta, T = f.metadata(), {k: f.get_tensor(k) for k in f.keys()}
+    save_file(T | (CHANGES[change][0] or {}), p, metadata=meta | CHANGES[change][1])
+    with pytest.raises(ValueError, match='m.safetensors is damaged'): MatrixFactorization.load(p)

@@ -149,7 +149,7 @@ class Slow(OptimizerStep):
     def __call__(self, *a):
         time.sleep(.002)
         return super().__call__(*a)
-def adam(model): return Slow(model, lambda ps: torch.optim.Adam(ps, lr=1., fused=True))
+def adam(model): return Slow(model, lambda ps: torch.optim.Adam(ps, lr=1., eps=1e-4, fused=True))
 s = split_random(small(), seed=0)
 print('started', flush=True)
 fit_sgd(MatrixFactorization(s.train, k=4), s.train, s.valid, epochs=30, batch_size=16, patience=30, update=adam, checkpoint=sys.argv[1])
