@@ -1,0 +1,170 @@
+"Evaluation: measures equal plain loops and another library, intervals cover what they claim, and nothing looks inside a model."
+import math
+from dataclasses import replace
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings, strategies as st
+from mfbook.evaluation import Report, bootstrap, calibration, interval, list_metrics, ranking, report, slices, squared_errors, top_k, worst_films
+from mfbook.holdout import fit_biases, mae, mean_baseline, rmse, split_random, union
+from mfbook.ratings import Ratings, load_ratings
+
+class Stub:
+    "The least a model is: two methods, and no tensor to look at."
+    def __init__(self, table, noise=0.): self.table, self.noise = torch.as_tensor(table, dtype=torch.float32), noise
+    def predict(self, r): return self.table[r.users.long(), r.items.long()]
+    def scores(self, user): return self.table[user]
+
+def some(n_users=12, n_items=9, n=70, seed=0):
+    g = np.random.default_rng(seed)
+    cells = g.choice(n_users*n_items, n, replace=False)
+    f = pd.DataFrame(dict(userId=cells // n_items, movieId=cells % n_items, rating=g.integers(2, 11, n)/2, timestamp=g.integers(0, 10**9, n)))
+    return Ratings.from_frame(f, rating_range=(.5, 5)), Stub(g.normal(3.5, 1, (n_users, n_items)))
+
+# --- lists ---
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.integers(0, 15), min_size=1, max_size=8, unique=True), st.lists(st.integers(0, 15), min_size=1, max_size=10, unique=True))
+def test_list_metrics_equal_plain_loops(listed, relevant):
+    hits, dcg, best, first = 0, 0., 0., 0.
+    for place, item in enumerate(listed, 1):
+        if item in relevant:
+            hits += 1
+            dcg += 1/math.log2(place + 1)
+            first = first or 1/place
+    for place in range(1, min(len(listed), len(relevant)) + 1): best += 1/math.log2(place + 1)
+    m = list_metrics(listed, relevant)
+    assert m == pytest.approx(dict(precision=hits/len(listed), recall=hits/len(relevant), ndcg=dcg/best, mrr=first))
+
+# What ranx 0.3.21 (Bassani, ECIR 2022; pypi.org/project/ranx) prints for these three lists, with binary relevance.
+RANX = {('abcde', 'adz'): (.4, .6666666666666666, .6713860725233041, 1.), ('acdbe', 'b'): (.2, 1., .43067655807339306, .25), ('abdhi', 'cefg'): (0., 0., 0., 0.),
+        ('abc', 'adz'): (.3333333333333333, .3333333333333333, .46927872602275644, 1.), ('acd', 'b'): (0., 0., 0., 0.)}
+@pytest.mark.parametrize('listed, relevant', RANX)
+def test_list_metrics_equal_ranx(listed, relevant):
+    assert tuple(list_metrics([ord(c) for c in listed], [ord(c) for c in relevant]).values()) == pytest.approx(RANX[listed, relevant])
+
+def test_no_relevant_items_is_an_error():
+    with pytest.raises(ValueError, match='leave such users out'): list_metrics([1, 2], [])
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 3), min_size=2, max_size=12), st.integers(1, 12), st.data())
+def test_top_k_equals_a_sort_by_score_then_code(scores, k, data):
+    seen = data.draw(st.lists(st.integers(0, len(scores)-1), unique=True, max_size=len(scores)-1))
+    k = min(k, len(scores) - len(seen))
+    by_hand = sorted((i for i in range(len(scores)) if i not in seen), key=lambda i: (-scores[i], i))[:k]
+    given_scores = torch.tensor(scores, dtype=torch.float32)
+    assert top_k(given_scores, torch.tensor(seen, dtype=torch.long), k).tolist() == by_hand
+    assert given_scores.tolist() == scores, 'the scores were changed'
+
+def test_ranking_equals_a_plain_loop_over_users_and_all_items():
+    r, m = some()
+    s = split_random(r, valid=0, test=.4, seed=1)
+    f = ranking(m, s.train, s.test, k=3, relevant=3.5)
+    shown, users = set(), []
+    for u in range(r.n_users):
+        own = {int(i) for v, i in zip(s.train.users, s.train.items) if v == u}
+        wanted = [int(i) for v, i, x in zip(s.test.users, s.test.items, s.test.values) if v == u and x >= 3.5]
+        if not wanted: continue
+        listed = sorted((i for i in range(r.n_items) if i not in own), key=lambda i: -float(m.table[u, i]))[:3]
+        shown |= set(listed); users.append(u)
+        assert f.loc[u].to_dict() == pytest.approx(list_metrics(listed, wanted))
+        assert not own & set(listed)
+    assert f.index.tolist() == users and f.attrs['coverage'] == pytest.approx(len(shown)/r.n_items)
+
+def test_a_perfect_list_and_nothing_to_find():
+    r, _ = some()
+    s = split_random(r, valid=0, test=.4, seed=1)
+    table = torch.zeros(r.n_users, r.n_items)
+    table[s.test.users.long(), s.test.items.long()] = s.test.values
+    f = ranking(Stub(table), s.train, s.test, k=5)
+    assert (f.ndcg == 1).all() and (f.mrr == 1).all()
+    with pytest.raises(ValueError, match='reaches 6 stars'): ranking(Stub(table), s.train, s.test, relevant=6)
+
+# --- errors and intervals ---
+
+def test_squared_errors_add_up_to_the_rmse():
+    r, m = some()
+    e = squared_errors({'a': m}, r)
+    assert math.sqrt(e.a.sum()/e.n.sum()) == pytest.approx(rmse(m.predict(r), r)) and e.n.sum() == len(r)
+    for u in e.index:
+        own = r.take(r.users == u)
+        assert e.a[u] == pytest.approx(((m.predict(own) - own.values)**2).sum().item(), rel=1e-5)
+
+def test_the_bootstrap_weighs_users_and_is_the_same_for_the_same_seed():
+    sums = np.array([[1., 10.], [1., 20.], [1., 60.]])
+    a = bootstrap(sums, lambda s: s[1]/s[0], n=400, seed=3)
+    assert a.shape == (400, 1) and np.array_equal(a, bootstrap(sums, lambda s: s[1]/s[0], n=400, seed=3))
+    assert set(np.round(a[:, 0]*3)) <= {i*10 + j*20 + k*60 for i in range(4) for j in range(4) for k in range(4) if i + j + k == 3}
+    assert a.mean() == pytest.approx(30, abs=2.5) and a.std() == pytest.approx(np.std([10, 20, 60])/math.sqrt(3), rel=.1)
+    with pytest.raises(ValueError, match='no users'): bootstrap(np.empty((0, 2)), lambda s: s[1])
+
+def test_intervals_cover_what_they_claim():
+    "Mean squared error of users of different difficulty: 95% intervals hold the truth about 95 times of 100, 50% intervals about 50."
+    g, n, inside95, inside50 = np.random.default_rng(5), 300, 0, 0
+    for t in range(n):
+        hard = g.gamma(4, .25, 120)
+        sums = np.stack([np.full(120, 10.), ((hard[:, None]*g.standard_normal((120, 10)))**2).sum(1)], 1)
+        draws = bootstrap(sums, lambda s: s[1]/s[0], n=300, seed=t)
+        inside95 += np.prod(interval(draws)[:, 0] - 1.25) < 0
+        inside50 += np.prod(interval(draws, .5)[:, 0] - 1.25) < 0
+    assert .89 <= inside95/n <= .975 and .41 <= inside50/n <= .58
+
+def test_better_is_said_only_when_the_paired_interval_excludes_zero():
+    r = load_ratings()
+    s = split_random(r, seed=0)
+    b = fit_biases(s.train, 5, 3)
+    class Nudged:
+        def __init__(self, by): self.by = by
+        def predict(self, x): return b.predict(x) + self.by
+        def scores(self, u): return b.scores(u)
+    t = report({'biases': b, 'mean': mean_baseline(s.train), 'same': Nudged(0.), 'off': Nudged(.5)}, s.train, s.test, n=200).table
+    assert t.better.tolist() == ['(reference)', 'no', 'cannot tell', 'no'] and t.difference['same'] == 0
+    assert report({'mean': mean_baseline(s.train), 'biases': b}, s.train, s.test, reference='mean', n=200).table.better['biases'] == 'yes'
+
+def test_a_report_is_made_of_predict_and_scores_alone_and_is_right():
+    r, m = some(n=90)
+    s = split_random(r, valid=0, test=.4, seed=1)
+    t = report({'x': m}, s.train, s.test, k=2, n=100)
+    assert t.table.rmse['x'] == pytest.approx(rmse(m.predict(s.test), s.test)) and t.table.mae['x'] == pytest.approx(mae(m.predict(s.test), s.test))
+    assert t.table.rmse_from['x'] < t.table.rmse['x'] < t.table.rmse_to['x']
+    assert t.table['ndcg@2']['x'] == pytest.approx(ranking(m, s.train, s.test, 2).ndcg.mean())
+    assert 'x' in repr(t) and '<table' in t._repr_html_() and t.plot().shape == (2, 2)
+    with pytest.raises(ValueError, match="'y' is none of the models"): report({'x': m}, s.train, s.test, reference='y')
+
+# --- slices, calibration, films ---
+
+def test_slices_hold_every_rating_once_and_their_rmse():
+    s = split_random(load_ratings(), seed=0)
+    m = mean_baseline(s.train)
+    for by in ('ratings of the user', 'ratings of the film', 'time of the rating'):
+        f = slices({'m': m}, s.train, s.test, by, n=20)
+        assert f.ratings.sum() == len(s.test) and (f.lo <= f.rmse).all() and (f.rmse <= f.hi).all()
+        assert math.sqrt((f.rmse**2*f.ratings).sum()/len(s.test)) == pytest.approx(rmse(m.predict(s.test), s.test))
+    f = slices({'m': m}, s.train, s.test, 'ratings of the film', n=20).set_index('slice')
+    seen = torch.bincount(s.train.items, minlength=s.train.n_items)[s.test.items.long()]
+    part = s.test.take((seen >= 3) & (seen <= 9))
+    assert f.ratings['3-9'] == len(part) and f.rmse['3-9'] == pytest.approx(rmse(m.predict(part), part)) and f.ratings['0'] == int((seen == 0).sum())
+    with pytest.raises(ValueError, match="by is 'age'"): slices({'m': m}, s.train, s.test, 'age')
+    with pytest.raises(ValueError, match='no timestamps'): slices({'m': m}, s.train, replace(s.test, timestamps=None), 'time of the rating')
+
+def test_calibration_bins_hold_the_means():
+    r, m = some(n=100)
+    f = calibration({'a': m, 'flat': Stub(np.full((12, 9), 3.))}, r, bins=4)
+    p = m.predict(r)
+    order = p.argsort(stable=True)
+    for b, rows in enumerate(order.split(25)):
+        row = f[(f.model == 'a') & (f.bin == b)].iloc[0]
+        assert row.predicted == pytest.approx(p[rows].mean().item(), rel=1e-5) and row.rating == pytest.approx(r.values[rows].mean().item(), rel=1e-5)
+    assert len(f[f.model == 'flat']) == 1 and f[f.model == 'flat'].rating.item() == pytest.approx(r.mean)
+
+def test_the_worst_films_are_the_worst():
+    r, m = some(n=100)
+    f = worst_films(m, r, least=3, n=4)
+    by_hand = {r.titles([i])[0]: rmse(m.predict(p), p) for i in range(r.n_items) if len(p := r.take(r.items == i)) >= 3}
+    assert f.title.tolist() == sorted(by_hand, key=by_hand.get, reverse=True)[:4]
+    assert f.rmse.tolist() == pytest.approx(sorted(by_hand.values(), reverse=True)[:4], rel=1e-5)
+
+def test_no_test_ratings_is_an_error():
+    r, m = some()
+    with pytest.raises(ValueError, match='no test ratings'): report({'m': m}, r, r.take(slice(0, 0)))
