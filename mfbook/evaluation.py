@@ -41,11 +41,12 @@ def squared_errors(models:dict, test):
 
 def _rmse(s): return (s[1:] / s[0])**0.5
 
-# %% ../nbs/05_evaluation.ipynb #0e17eaff
-SLICES = {'ratings of the user': [0, 20, 50, 100, 200, 500, np.inf], 'ratings of the film': [0, 1, 3, 10, 30, 100, np.inf]}
+# %% ../nbs/05_evaluation.ipynb #123b1351
+SLICES = {'ratings of the user': [0, 20, 50, 100, 200, 500, np.inf],
+          'ratings of the film': [0, 1, 3, 10, 30, 100, np.inf]}
 
 def slices(models:dict, train, test, by='ratings of the film', n:int=200):
-    "RMSE of each model in each slice of the test ratings, with 95% intervals over users: a frame, row = slice and model."
+    "RMSE of each model in each slice of the test ratings, with 95% intervals over users: a row a slice and model."
     if by == 'time of the rating':
         if test.timestamps is None: raise ValueError('the test ratings have no timestamps.')
         group = pd.qcut(pd.to_datetime(test.timestamps.numpy(), unit='s'), 5)
@@ -54,7 +55,8 @@ def slices(models:dict, train, test, by='ratings of the film', n:int=200):
         codes, n_codes = (test.users, test.n_users) if 'user' in by else (test.items, test.n_items)
         seen = torch.bincount(train.users if 'user' in by else train.items, minlength=n_codes)[codes.long()]
         edges = SLICES[by]
-        names = [f'{a:g}' if b - a == 1 else f'{a:g}-{b-1:g}' if b < np.inf else f'{a:g} or more' for a, b in zip(edges, edges[1:])]
+        names = [f'{a:g}' if b - a == 1 else f'{a:g}-{b-1:g}' if b < np.inf else f'{a:g} or more' for a,
+                 b in zip(edges, edges[1:])]
         group = pd.cut(seen.numpy(), edges, right=False, labels=names)
     else: raise ValueError(f"by is {by!r}; it must be 'time of the rating' or one of {list(SLICES)}.")
     rows = []
@@ -63,10 +65,11 @@ def slices(models:dict, train, test, by='ratings of the film', n:int=200):
         if len(part) < 2: continue
         errors = squared_errors(models, part)
         lo, hi = interval(bootstrap(errors, _rmse, n))
-        rows += [dict(slice=name, model=m, ratings=len(part), rmse=r, lo=l, hi=h) for m, r, l, h in zip(models, _rmse(errors.sum().to_numpy()), lo, hi)]
+        rows += [dict(slice=name, model=m, ratings=len(part), rmse=r, lo=l, hi=h) for m, r, l,
+                 h in zip(models, _rmse(errors.sum().to_numpy()), lo, hi)]
     return pd.DataFrame(rows)
 
-# %% ../nbs/05_evaluation.ipynb #d33f0b5c
+# %% ../nbs/05_evaluation.ipynb #88f88c78
 def plot_slices(f, by, ax=None):
     "A line a model over the slices of `slices`, with bars for the intervals."
     ax = ax or plt.subplots()[1]
@@ -78,9 +81,11 @@ def plot_slices(f, by, ax=None):
     ax.set_xticklabels(names, rotation=30 if len(names) > 4 else 0, fontsize=8)
     return ax
 
-def method_color(name): return COLORS.get(name.split()[-1], 'C4')
+def method_color(name):
+    "The book's colour of a method, by the last word of its name."
+    return COLORS.get(name.split()[-1], 'C4')
 
-# %% ../nbs/05_evaluation.ipynb #39b2861c
+# %% ../nbs/05_evaluation.ipynb #0dc14561
 def calibration(models:dict, test, bins:int=10):
     "Mean prediction and mean rating in equally large bins of the prediction: a frame, row = model and bin."
     rows = []
@@ -94,18 +99,22 @@ def plot_calibration(f, ax=None):
     "Mean rating against mean prediction; on the dotted line a prediction means what it says."
     ax = ax or plt.subplots()[1]
     ax.axline((3, 3), slope=1, ls=':', color='#767c86')
-    for m in f.model.unique(): ax.plot(*f[f.model == m][['predicted', 'rating']].to_numpy().T, 'o-', ms=4, lw=1.4, color=method_color(m), label=m)
+    for m in f.model.unique():
+        ax.plot(*f[f.model == m][['predicted', 'rating']].to_numpy().T, 'o-', ms=4, lw=1.4, color=method_color(m),
+                label=m)
     ax.set(xlabel='predicted (stars)', ylabel='mean rating (stars)')
     return ax
 
-# %% ../nbs/05_evaluation.ipynb #6f50ed0a
+# %% ../nbs/05_evaluation.ipynb #65de8f36
 def worst_films(model, test, least:int=5, n:int=10):
-    "The films with the largest RMSE among those with `least` test ratings: a frame with title, ratings, RMSE, mean rating and mean prediction."
+    "The films with the largest RMSE among those with `least` test ratings or more, by title."
     f = pd.DataFrame(dict(item=test.items.numpy(), rating=test.values.numpy(), predicted=model.predict(test).numpy()))
     f['squared'] = (f.predicted - f.rating)**2
-    g = f.groupby('item').agg(ratings=('rating', 'size'), rmse=('squared', lambda s: s.mean()**0.5), mean_rating=('rating', 'mean'), mean_predicted=('predicted', 'mean'))
+    g = f.groupby('item').agg(ratings=('rating', 'size'), rmse=('squared', lambda s: s.mean()**0.5),
+                              mean_rating=('rating', 'mean'), mean_predicted=('predicted', 'mean'))
     g = g[g.ratings >= least].sort_values('rmse', ascending=False, kind='stable').head(n)
-    return g.reset_index(drop=True).assign(title=test.titles(g.index))[['title', 'ratings', 'rmse', 'mean_rating', 'mean_predicted']]
+    return g.reset_index(drop=True).assign(title=test.titles(g.index))[['title', 'ratings', 'rmse', 'mean_rating',
+                                                                        'mean_predicted']]
 
 # %% ../nbs/05_evaluation.ipynb #f7aa365b
 def top_k(scores, seen, k:int):
@@ -114,25 +123,27 @@ def top_k(scores, seen, k:int):
     scores[seen] = -torch.inf
     return scores.argsort(descending=True, stable=True)[:k]
 
-# %% ../nbs/05_evaluation.ipynb #8bcd7821
+# %% ../nbs/05_evaluation.ipynb #876fe23a
 def list_metrics(listed,     # codes of the recommended items, best first
                  relevant):  # codes of the items that would have been right
-    "Precision, recall, nDCG (Järvelin and Kekäläinen 2002, binary gains) and reciprocal rank of one list, at its length."
+    "Precision, recall, nDCG (Järvelin and Kekäläinen 2002, binary gains) and reciprocal rank of one list."
     hit = np.isin(np.asarray(listed), np.asarray(relevant)).astype(float)
     if not len(relevant): raise ValueError('nobody can find relevant items where there are none; leave such users out.')
     worth = 1 / np.log2(np.arange(2, len(hit) + 2))
     first = np.flatnonzero(hit)
-    values = dict(precision=hit.mean(), recall=hit.sum() / len(relevant), ndcg=(hit @ worth) / worth[:min(len(relevant), len(hit))].sum(),
+    values = dict(precision=hit.mean(), recall=hit.sum() / len(relevant),
+                  ndcg=(hit @ worth) / worth[:min(len(relevant), len(hit))].sum(),
                   mrr=1 / (first[0] + 1) if len(first) else 0)
     return {name: float(v) for name, v in values.items()}
 
-# %% ../nbs/05_evaluation.ipynb #f69cb71f
+# %% ../nbs/05_evaluation.ipynb #fc64be8c
 def _items_by_user(r):
     "The item codes of each user's ratings: a tuple, position = user code."
-    return torch.split(r.items[torch.argsort(r.users, stable=True)].long(), torch.bincount(r.users, minlength=r.n_users).tolist())
+    return torch.split(r.items[torch.argsort(r.users, stable=True)].long(),
+                       torch.bincount(r.users, minlength=r.n_users).tolist())
 
 def ranking(model, train, test, k:int=10, relevant:float=4.):
-    "The list metrics at `k` of every user with a test rating of `relevant` stars or more; train items masked, all others ranked."
+    "The list metrics at `k` of each user with a test rating of `relevant` or more; all but the train items ranked."
     good, rows, shown = test.take(test.values >= relevant), [], set()
     if not len(good): raise ValueError(f'no test rating reaches {relevant:g} stars, so there is nothing to find.')
     seen, wanted = _items_by_user(train), _items_by_user(good)
@@ -144,11 +155,11 @@ def ranking(model, train, test, k:int=10, relevant:float=4.):
     f.attrs['coverage'] = len(shown) / test.n_items
     return f
 
-# %% ../nbs/05_evaluation.ipynb #e47335e5
+# %% ../nbs/05_evaluation.ipynb #855e8e0a
 @dataclass
 class Report:
     "Models compared on one test set: prints as a table, plots itself. Intervals are 95%, over users."
-    table: pd.DataFrame       # row = model: RMSE, its interval, MAE, difference to the reference and its interval, list metrics
+    table: pd.DataFrame       # row = model: RMSE, MAE, difference to the reference, intervals, list metrics
     by: dict                  # slice -> frame of `slices`
     calibration: pd.DataFrame # of `calibration`
     reference: str            # the model that the differences are to
@@ -157,7 +168,8 @@ class Report:
         "The table as people read it: intervals in brackets, four digits."
         t, at = self.table, lambda name, f: f'{t[name][f]:.4f} [{t[name + "_from"][f]:.4f}, {t[name + "_to"][f]:.4f}]'
         head = pd.DataFrame({'RMSE [95%]': [at('rmse', m) for m in t.index], 'MAE': t.mae.map('{:.4f}'.format),
-                             f'RMSE minus {self.reference} [95%]': [at('difference', m) for m in t.index], 'better?': t.better}, index=t.index)
+                             f'RMSE minus {self.reference} [95%]': [at('difference', m) for m in t.index],
+                             'better?': t.better}, index=t.index)
         return head.join(t[[c for c in t if '@' in c]].map('{:.4f}'.format))
     def _repr_html_(self): return self.short()._repr_html_()
     def __repr__(self): return self.short().to_string()
@@ -171,12 +183,13 @@ class Report:
         for y, m in enumerate(t.index):
             ax.plot([t.rmse_from[m], t.rmse_to[m]], [y, y], color=method_color(m), lw=2)
             ax.plot(t.rmse[m], y, 'o', color=method_color(m))
-        ax.set(yticks=range(len(t)), yticklabels=t.index, xlabel='RMSE (stars), 95% over users', ylim=(len(t)-0.5, -0.5))
+        ax.set(yticks=range(len(t)), yticklabels=t.index, xlabel='RMSE (stars), 95% over users',
+               ylim=(len(t)-0.5, -0.5))
         ax.grid(axis='y', visible=False)
         axs[0, 0].legend()
         return axs
 
-# %% ../nbs/05_evaluation.ipynb #499688cf
+# %% ../nbs/05_evaluation.ipynb #47bf9fc2
 def report(models:dict,         # name -> anything with `predict(ratings)` and `scores(user)`
            train,               # the `Ratings` they were fitted on
            test,                # the `Ratings` to compare them on
@@ -190,7 +203,9 @@ def report(models:dict,         # name -> anything with `predict(ratings)` and `
     draws, value = bootstrap(errors, _rmse, n), _rmse(errors.sum().to_numpy())
     at = list(models).index(reference)
     (lo, hi), (dlo, dhi) = interval(draws), interval(draws - draws[:, [at]])
-    table = pd.DataFrame(dict(rmse=value, rmse_from=lo, rmse_to=hi, mae=[(m.predict(test) - test.values).double().abs().mean().item() for m in models.values()],
+    table = pd.DataFrame(dict(rmse=value, rmse_from=lo, rmse_to=hi,
+                              mae=[(m.predict(test) - test.values).double().abs().mean().item()
+                                   for m in models.values()],
                               difference=value - value[at], difference_from=dlo, difference_to=dhi), index=list(models))
     table['better'] = np.where(table.difference_to < 0, 'yes', np.where(table.difference_from > 0, 'no', 'cannot tell'))
     table.loc[reference, 'better'] = '(reference)'

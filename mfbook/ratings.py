@@ -29,7 +29,7 @@ def id_map(raw):     # (n,) raw ids: integers, or strings
     codes, ids = pd.factorize(raw, sort=True)
     return np.asarray(ids), codes.astype(np.int32)
 
-# %% ../nbs/01_ratings.ipynb #a268b88c
+# %% ../nbs/01_ratings.ipynb #96085e2d
 @dataclass(frozen=True, repr=False, eq=False)
 class Ratings:
     "Who rated what how. Immutable; whatever is taken from it shares its codes."
@@ -61,13 +61,15 @@ class Ratings:
     def take(self, rows):
         "The ratings at `rows` (bool mask, positions or a slice), in the same codes."
         pick = lambda t: None if t is None else t[rows]
-        return replace(self, users=pick(self.users), items=pick(self.items), values=pick(self.values), timestamps=pick(self.timestamps))
+        return replace(self, users=pick(self.users), items=pick(self.items), values=pick(self.values),
+                       timestamps=pick(self.timestamps))
 
     def titles(self, codes): return titles(self.movies, self.item_ids, codes)
 
     def to_frame(self):
         "A pandas frame with raw ids: userId, movieId, rating, and timestamp where there is one."
-        f = pd.DataFrame(dict(userId=self.user_ids[self.users.numpy()], movieId=self.item_ids[self.items.numpy()], rating=self.values.numpy()))
+        f = pd.DataFrame(dict(userId=self.user_ids[self.users.numpy()], movieId=self.item_ids[self.items.numpy()],
+                              rating=self.values.numpy()))
         return f if self.timestamps is None else f.assign(timestamp=self.timestamps.numpy())
 
 def titles(movies, item_ids, codes):
@@ -78,12 +80,13 @@ def titles(movies, item_ids, codes):
         return title if pd.isna(year) else f'{title} ({year})'
     return [one(item_ids[int(c)], movies.title.iloc[int(c)], movies.year.iloc[int(c)]) for c in codes]
 
-# %% ../nbs/01_ratings.ipynb #c5e59270
+# %% ../nbs/01_ratings.ipynb #15a2afcc
 def _numbers(column, name, where):
     "`column` as float32, all finite; an error that names the first row that is not."
     numbers = pd.to_numeric(column, errors='coerce').to_numpy(dtype=np.float32, na_value=np.nan)
     if len(bad := np.flatnonzero(~np.isfinite(numbers))):
-        raise ValueError(f"{where}, row {bad[0]} (counted from 0), column '{name}': {str(column.iloc[bad[0]])!r} is not a finite number. "
+        raise ValueError(f"{where}, row {bad[0]} (counted from 0), column '{name}': {str(column.iloc[bad[0]])!r} is "
+                         f"not a finite number. "
                          f'{len(bad):,} rows are like that; drop or mend them.')
     return numbers
 
@@ -101,12 +104,14 @@ def _ratings(users, items, values, timestamps, rating_range, where, **more):
     user_ids, users = id_map(users)
     item_ids, items = id_map(items)
     if (keep := _keep_last(users, items, timestamps, len(item_ids))) is not None:
-        warnings.warn(f'{where}: {len(values) - len(keep):,} of {len(values):,} ratings are of a user and item rated again later; kept the latest of each.', stacklevel=3)
+        warnings.warn(f'{where}: {len(values) - len(keep):,} of {len(values):,} ratings are of a user and item rated '
+                      f'again later; kept the latest of each.', stacklevel=3)
         users, items, values, timestamps = (None if x is None else x[keep] for x in (users, items, values, timestamps))
     t = lambda x: None if x is None else torch.from_numpy(np.require(x, requirements='CW'))
-    return Ratings(t(users), t(items), t(values), t(timestamps), user_ids, item_ids, tuple(map(float, rating_range)), **more)
+    return Ratings(t(users), t(items), t(values), t(timestamps), user_ids, item_ids, tuple(map(float, rating_range)),
+                   **more)
 
-# %% ../nbs/01_ratings.ipynb #2d1cd194
+# %% ../nbs/01_ratings.ipynb #7ef3fd03
 @patch(cls_method=True)
 def from_frame(cls:Ratings,
                df,                     # a pandas frame, one row a rating
@@ -115,33 +120,40 @@ def from_frame(cls:Ratings,
                rating='rating',        # the column of ratings
                timestamp='timestamp',  # the column of times (seconds since 1970, or dates); it may be missing
                rating_range=None):     # (lowest, highest) rating of the scale; None takes what occurs
-    "`Ratings` from any frame; of a pair rated twice the latest is kept. ValueError names the column and row that is wrong."
+    "`Ratings` from any frame; of a pair rated twice the latest stays. ValueError names the wrong column and row."
     return _ratings(*_columns(df, user, item, rating, timestamp, rating_range), 'the frame')
 
 def _columns(df, user, item, rating, timestamp, rating_range):
     "The checked columns of a frame: users, items, values, timestamps or None, range."
     if missing := [c for c in (user, item, rating) if c not in df]:
-        raise ValueError(f'the frame has no column {missing}; its columns are {list(df)}. Name yours with user=, item= and rating=.')
+        raise ValueError(f'the frame has no column {missing}; its columns are {list(df)}. Name yours with user=, '
+                         f'item= and rating=.')
     if not len(df): raise ValueError('the frame holds no ratings.')
     ids = []
     for name in (user, item):
         column = df[name]
-        if column.isna().any(): raise ValueError(f"the frame, row {column.isna().to_numpy().argmax()} (counted from 0), column '{name}': an id is missing.")
+        if column.isna().any():
+            raise ValueError(f"the frame, row {column.isna().to_numpy().argmax()} (counted from 0), column '{name}': "
+                             f"an id is missing.")
         if column.dtype.kind == 'f':
-            if (column % 1 != 0).any(): raise ValueError(f"the frame, column '{name}': ids are fractions such as {column[column % 1 != 0].iloc[0]}; "
+            if (column % 1 != 0).any():
+                raise ValueError(f"the frame, column '{name}': ids are fractions such as "
+                                 f"{column[column % 1 != 0].iloc[0]}; "
                                                          'ids must be integers or strings.')
             column = column.astype(np.int64)
         ids.append(column.to_numpy())
     values = _numbers(df[rating], rating, 'the frame')
     lo, hi = rating_range or (values.min(), values.max())
     if len(bad := np.flatnonzero((values < lo) | (values > hi))):
-        raise ValueError(f"the frame, row {bad[0]} (counted from 0), column '{rating}': {values[bad[0]]:g} is outside the rating range {lo:g} to {hi:g}.")
+        raise ValueError(f"the frame, row {bad[0]} (counted from 0), column '{rating}': {values[bad[0]]:g} is "
+                         f"outside the rating range {lo:g} to {hi:g}.")
     times = None
     if timestamp in df:
         times = df[timestamp]
         if times.dtype.kind == 'M': times = times.astype('datetime64[s]')
         try: times = pd.to_numeric(times).astype(np.int64).to_numpy()     # refuses words and missing times
-        except (ValueError, TypeError): raise ValueError(f"the frame, column '{timestamp}': times must be seconds since 1970 or dates.") from None
+        except (ValueError, TypeError):
+            raise ValueError(f"the frame, column '{timestamp}': times must be seconds since 1970 or dates.") from None
     return *ids, values, times, (lo, hi)
 
 # %% ../nbs/01_ratings.ipynb #ae948450
@@ -151,19 +163,23 @@ LAYOUTS = [Layout('ratings.csv', 'movies.csv', ',',  True),    # latest, latest-
            Layout('ratings.dat', 'movies.dat', '::', False),   # 1m, 10m
            Layout('u.data',      'u.item',     '\t', False)]   # 100k
 
-# %% ../nbs/01_ratings.ipynb #045b467d
+# %% ../nbs/01_ratings.ipynb #be53bc6d
 class _Place:
     "A folder, a zip, or one ratings file in a folder: the files it holds, by name."
     def __init__(self, path):
         self.path, self.zip = Path(path), None
-        if not self.path.exists(): raise FileNotFoundError(f'{path} does not exist. Give a MovieLens folder or zip, or a ratings file.')
+        if not self.path.exists():
+            raise FileNotFoundError(f'{path} does not exist. Give a MovieLens folder or zip, or a ratings file.')
         if self.path.is_file() and zipfile.is_zipfile(self.path):
             self.zip = zipfile.ZipFile(self.path)
             names = [n for n in self.zip.namelist() if not n.endswith('/')]
             if bad := [n for n in names if n.startswith(('/', '\\')) or '..' in re.split(r'[/\\]', n) or ':' in n]:
-                raise ValueError(f'{path} holds a file outside itself, {bad[0]!r}. That is no MovieLens zip; do not unpack it.')
+                raise ValueError(f'{path} holds a file outside itself, {bad[0]!r}. That is no MovieLens zip; do not '
+                                 f'unpack it.')
             self.files = {PurePosixPath(n).name: n for n in sorted(names, key=len, reverse=True)}
-        else: self.files = {p.name: p for p in (self.path if self.path.is_dir() else self.path.parent).iterdir() if p.is_file()}
+        else:
+            self.files = {p.name: p for p in (self.path if self.path.is_dir() else self.path.parent).iterdir()
+                          if p.is_file()}
 
     def open(self, name): return self.zip.open(self.files[name]) if self.zip else open(self.files[name], 'rb')
     def where(self, name): return f'{self.path}: {name}' if self.zip else str(self.files[name])
@@ -181,10 +197,11 @@ class _Place:
             return known._replace(ratings=self.path.name)
         for l in LAYOUTS:
             if l.ratings in self.files: return l
-        raise ValueError(f'{self.path} holds none of {", ".join(l.ratings for l in LAYOUTS)}, one of which every MovieLens data set has. '
+        raise ValueError(f'{self.path} holds none of {", ".join(l.ratings for l in LAYOUTS)}, one of which every '
+                         f'MovieLens data set has. '
                          f'It holds {", ".join(sorted(self.files)[:8]) or "nothing"}.')
 
-# %% ../nbs/01_ratings.ipynb #124ef021
+# %% ../nbs/01_ratings.ipynb #5cc564ee
 TYPES = dict(userId=np.int32, movieId=np.int32, rating=np.float32, timestamp=np.int64)
 
 def _read(place, name, layout, lo=0.5, hi=5.):
@@ -194,9 +211,11 @@ def _read(place, name, layout, lo=0.5, hi=5.):
     if not head.strip(): raise ValueError(f'{where} is empty.')
     if b'\0' in head: raise ValueError(f'{where} is a binary file, not text. Unpack it first, if it is an archive.')
     if not place.zip and not _ends(place.files[name]):
-        warnings.warn(f'{where}: the last line does not end. If a download was cut short, its last number is too.', stacklevel=4)
+        warnings.warn(f'{where}: the last line does not end. If a download was cut short, its last number is too.',
+                      stacklevel=4)
     if layout.header: names = _check_header(where, head.splitlines()[0])
-    else: names = COLUMNS if layout.sep == '\t' else ['userId', '_1', 'movieId', '_2', 'rating', '_3', 'timestamp']   # 1::2 is 1, nothing, 2
+    elif layout.sep == '\t': names = COLUMNS
+    else: names = ['userId', '_1', 'movieId', '_2', 'rating', '_3', 'timestamp']   # 1::2, split at :, is 1, nothing, 2
     options = dict(sep=layout.sep[0], engine='c', index_col=False, header=0 if layout.header else None, names=names,
                    dtype=TYPES | {n: np.float32 for n in ('_1', '_2', '_3')})
     try:
@@ -206,8 +225,9 @@ def _read(place, name, layout, lo=0.5, hi=5.):
         r = df.rating.to_numpy()
         if len(r) and lo <= r.min() and r.max() <= hi: return df[COLUMNS]
         problem = 'no ratings stand in it' if not len(r) else 'a rating is missing or outside the range'
-    except (zipfile.BadZipFile, zlib.error, EOFError) as e: raise ValueError(f'{where} is damaged ({e}). Download it again.') from None
-    except (ValueError, OverflowError, pd.errors.ParserWarning) as e: problem = str(e)    # a ParserError is a ValueError, too
+    except (zipfile.BadZipFile, zlib.error, EOFError) as e:
+        raise ValueError(f'{where} is damaged ({e}). Download it again.') from None
+    except (ValueError, OverflowError, pd.errors.ParserWarning) as e: problem = str(e)   # a ParserError is a ValueError
     raise ValueError(_first_bad_line(place, name, layout, lo, hi) or f'{where}: {problem}.')
 
 def _ends(path):
@@ -218,7 +238,8 @@ def _check_header(where, line):
     "The names in a first line; refused, with what it names, if ours are not among them."
     names = [n.strip().strip('"') for n in line.decode('utf-8', 'replace').lstrip('\ufeff').split(',')]
     if missing := [c for c in COLUMNS if c not in names]:
-        other = next((f' It looks separated by {s!r}; commas are expected.' for s in ('\t', ';', '::', '|') if s in line.decode('utf-8', 'replace')), '')
+        other = next((f' It looks separated by {s!r}; commas are expected.' for s in ('\t', ';', '::', '|')
+                      if s in line.decode('utf-8', 'replace')), '')
         raise ValueError(f'{where}, line 1: the columns {missing} are missing from {names}.{other} '
                          'For columns of other names read the file with pandas and use Ratings.from_frame.')
     return names
@@ -232,7 +253,8 @@ def _first_bad_line(place, name, layout, lo, hi):
             if n == 1 and layout.header: columns = [c.strip('"') for c in cells]; continue
             if cells == ['']: continue
             if len(cells) != len(columns):
-                return f'{place.where(name)}, line {n}: {len(cells)} fields instead of {len(columns)}, separated by {layout.sep!r}: {layout.sep.join(cells)[:60]!r}.'
+                return (f'{place.where(name)}, line {n}: {len(cells)} fields instead of {len(columns)}, separated by '
+                        f'{layout.sep!r}: {layout.sep.join(cells)[:60]!r}.')
             for column, cell in zip(columns, cells):
                 if column not in TYPES: continue
                 try: value = TYPES[column](float(cell) if column == 'rating' else int(cell))
@@ -240,11 +262,12 @@ def _first_bad_line(place, name, layout, lo, hi):
                     kind = 'a number' if column == 'rating' else 'a whole number of usual size'
                     return f'{place.where(name)}, line {n}, column {column}: {cell[:40]!r} is not {kind}.'
                 if column == 'rating' and not lo <= value <= hi:
-                    return f'{place.where(name)}, line {n}, column rating: {cell} is outside the rating range {lo:g} to {hi:g}.'
+                    return (f'{place.where(name)}, line {n}, column rating: {cell} is outside the rating range '
+                            f'{lo:g} to {hi:g}.')
 
-# %% ../nbs/01_ratings.ipynb #d7dc4c8f
+# %% ../nbs/01_ratings.ipynb #d8dc109b
 def split_year(titles):   # a pandas Series of titles like 'Toy Story (1995)'
-    "Titles without the year, and the years (Int16, missing where there is none); of '(1975-1979)' the first year counts."
+    "Titles without the year, and the years (Int16, or missing); of '(1975-1979)' the first year counts."
     parts = titles.str.extract(r'^(?P<title>.*?)\s*(?:\((?P<year>\d{4})(?:[-–]\d{0,4})?\))?\s*$')
     return parts.title.where(parts.title != ''), parts.year.astype('Int16')
 
@@ -254,21 +277,24 @@ def _movies(place, layout, item_ids):
     if layout.header: df = pd.read_csv(io.StringIO(place.text(layout.movies)), dtype={'title': 'object'})
     elif layout.sep == '::': df = _dat(place, layout.movies, ['movieId', 'title', 'genres'])
     else: df = _u_item(place, layout)
-    df = df.assign(movieId=df.movieId.astype(int)).drop_duplicates('movieId').set_index('movieId').reindex(item_ids).rename_axis('movieId')
+    df = df.assign(movieId=df.movieId.astype(int)).drop_duplicates('movieId').set_index('movieId')
+    df = df.reindex(item_ids).rename_axis('movieId')
     title, year = split_year(df.title.astype('object').fillna(''))
     return pd.DataFrame(dict(title=title, year=year, genres=df.genres)).reset_index()
 
-def _dat(place, name, columns): return pd.DataFrame([l.split('::') for l in place.text(name).splitlines()], columns=columns)
+def _dat(place, name, columns):
+    return pd.DataFrame([l.split('::') for l in place.text(name).splitlines()], columns=columns)
 
 def _u_item(place, layout):
     "100k's films, whose genres are nineteen columns of 0 and 1."
     df = pd.read_csv(io.StringIO(place.text(layout.movies)), sep='|', header=None)
-    names = ['unknown', 'Action', 'Adventure', 'Animation', "Children's", 'Comedy', 'Crime', 'Documentary', 'Drama', 'Fantasy', 'Film-Noir',
+    names = ['unknown', 'Action', 'Adventure', 'Animation', "Children's", 'Comedy', 'Crime', 'Documentary', 'Drama',
+             'Fantasy', 'Film-Noir',
              'Horror', 'Musical', 'Mystery', 'Romance', 'Sci-Fi', 'Thriller', 'War', 'Western']
     genres = ['|'.join(n for n, g in zip(names, row) if g) for row in df.iloc[:, 5:].to_numpy()]
     return pd.DataFrame(dict(movieId=df[0], title=df[1], genres=genres))
 
-# %% ../nbs/01_ratings.ipynb #03dea014
+# %% ../nbs/01_ratings.ipynb #b900f534
 def load_ratings(path=None):   # a MovieLens folder, zip or ratings file; None for the sample that ships with mfbook
     "MovieLens of any size and age as `Ratings`. ValueError names the file, line and column that is wrong."
     place = _Place(path or files('mfbook')/'sample'/'ml-sample.zip')
@@ -279,24 +305,27 @@ def _load(place, layout, df):
     "`Ratings` of the frame `df`, with the films, links and tags that lie beside it."
     whole_stars = not layout.header and (df.rating.to_numpy() % 1 == 0).all()
     r = _ratings(*(df[c].to_numpy() for c in COLUMNS), (1. if whole_stars else 0.5, 5.), place.where(layout.ratings))
-    extra = {n: pd.read_csv(io.StringIO(place.text(f'{n}.csv'))) for n in ('links', 'tags') if f'{n}.csv' in place.files}
+    extra = {n: pd.read_csv(io.StringIO(place.text(f'{n}.csv'))) for n in ('links', 'tags')
+             if f'{n}.csv' in place.files}
     if 'tags.dat' in place.files: extra['tags'] = _dat(place, 'tags.dat', ['userId', 'movieId', 'tag', 'timestamp'])
     return replace(r, movies=_movies(place, layout, r.item_ids), **extra)
 
-# %% ../nbs/01_ratings.ipynb #f7904b95
+# %% ../nbs/01_ratings.ipynb #21e79333
 def load_fold(path,            # MovieLens 100K, a folder or zip
               name:str):       # 'u1' to 'u5', 'ua' or 'ub'
     "One of MovieLens 100K's own splits: (train, test), both in the codes of the two together."
     place = _Place(path)
     layout = LAYOUTS[2]
     for f in (f'{name}.base', f'{name}.test'):
-        if f not in place.files: raise ValueError(f'{place.path} holds no {f}. MovieLens 100K has the splits u1 to u5, ua and ub.')
+        if f not in place.files:
+            raise ValueError(f'{place.path} holds no {f}. MovieLens 100K has the splits u1 to u5, ua and ub.')
     base, test = (_read(place, f'{name}.{part}', layout) for part in ('base', 'test'))
     r = _load(place, layout._replace(ratings=f'{name}.base'), pd.concat([base, test], ignore_index=True))
-    if len(r) < len(base) + len(test): raise ValueError(f'{place.path}: {name}.base and {name}.test share ratings, or repeat one.')
+    if len(r) < len(base) + len(test):
+        raise ValueError(f'{place.path}: {name}.base and {name}.test share ratings, or repeat one.')
     return r.take(slice(0, len(base))), r.take(slice(len(base), None))
 
-# %% ../nbs/01_ratings.ipynb #e9f000cd
+# %% ../nbs/01_ratings.ipynb #310ee217
 @patch
 def encode(self:Ratings,
            df,                     # a pandas frame, one row a rating
@@ -308,30 +337,37 @@ def encode(self:Ratings,
     "The ratings of `df` in the codes of this `Ratings`."
     if unknown not in ('raise', 'drop'): raise ValueError(f"unknown is {unknown!r}; it must be 'raise' or 'drop'.")
     users, items, values, times, _ = _columns(df, user, item, rating, timestamp, self.rating_range)
-    u, i = (pd.Index(ids).get_indexer(raw).astype(np.int32) for ids, raw in ((self.user_ids, users), (self.item_ids, items)))
+    u, i = (pd.Index(ids).get_indexer(raw).astype(np.int32) for ids,
+            raw in ((self.user_ids, users), (self.item_ids, items)))
     known = (u >= 0) & (i >= 0)
     if not known.all():
         strangers = ' and '.join(f'{len(x):,} {name} ({", ".join(map(str, x[:5]))}{", ..." if len(x) > 5 else ""})'
-                                 for name, x in (('users', pd.unique(users[u < 0])), ('items', pd.unique(items[i < 0]))) if len(x))
-        if unknown == 'raise': raise ValueError(f"unknown: {strangers}. unknown='drop' leaves their {(~known).sum():,} ratings out.")
+                                 for name, x in (('users', pd.unique(users[u < 0])),
+                                                 ('items', pd.unique(items[i < 0]))) if len(x))
+        if unknown == 'raise':
+            raise ValueError(f"unknown: {strangers}. unknown='drop' leaves their {(~known).sum():,} ratings out.")
         warnings.warn(f'{(~known).sum():,} ratings left out, of unknown: {strangers}.', stacklevel=2)
     keep = np.flatnonzero(known)
     if (last := _keep_last(u[keep], i[keep], None if times is None else times[keep], self.n_items)) is not None:
-        warnings.warn(f'{len(keep) - len(last):,} ratings are of a user and item rated again later; kept the latest of each.', stacklevel=2)
+        warnings.warn(f'{len(keep) - len(last):,} ratings are of a user and item rated again later; kept the latest '
+                      f'of each.', stacklevel=2)
         keep = keep[last]
     t = lambda x: None if x is None else torch.from_numpy(x[keep])
     return replace(self, users=t(u), items=t(i), values=t(values), timestamps=t(times))
 
-# %% ../nbs/01_ratings.ipynb #4e3c0744
+# %% ../nbs/01_ratings.ipynb #906f1030
 def plot_tails(r, axs=None):
     "How many ratings each user and each film has, from the most down; both axes logarithmic."
     axs = plt.subplots(1, 2, sharey=True)[1] if axs is None else axs
-    for ax, codes, n, name, color in zip(axs, (r.users, r.items), (r.n_users, r.n_items), ('user', 'film'), ('C0', 'C1')):
+    for ax, codes, n, name, color in zip(axs, (r.users, r.items), (r.n_users, r.n_items), ('user', 'film'),
+                                         ('C0', 'C1')):
         counts = torch.bincount(codes, minlength=n).sort(descending=True).values
         ax.plot(range(1, n+1), counts, color=color)
-        ax.set(xscale='log', yscale='log', xlabel=f'{name}, from the most rated down' if name == 'film' else f'{name}, from the most active down')
+        ax.set(xscale='log', yscale='log', xlabel=f'{name}, from the most rated down'
+               if name == 'film' else f'{name}, from the most active down')
         half = int((counts.cumsum(0) < len(r)/2).sum()) + 1
         ax.axvline(half, color='#767c86', lw=1, ls=':')
-        ax.annotate(f'half of all ratings: {half:,} {name}s', (half, 1), (-6, 6), textcoords='offset points', ha='right', rotation=0, fontsize=8)
+        ax.annotate(f'half of all ratings: {half:,} {name}s', (half, 1), (-6, 6), textcoords='offset points',
+                    ha='right', rotation=0, fontsize=8)
     axs[0].set_ylabel('number of ratings')
     return axs
