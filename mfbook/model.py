@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['FORMAT', 'MatrixFactorization', 'whole_file']
 
-# %% ../nbs/03_model.ipynb #5f4624ea
+# %% ../nbs/03_model.ipynb #8ef8f554
 from contextlib import contextmanager
-import json, os, tempfile
+import hashlib, json, os, tempfile
 from pathlib import Path
 import numpy as np
 import pandas as pd
@@ -59,14 +59,15 @@ class MatrixFactorization(nn.Module):
     def titles(self, codes): return titles(self.movies, self.item_ids, codes)
     def __repr__(self): return f'MatrixFactorization({self.n_users:,} users, {self.n_items:,} items, k={self.k})'
 
-# %% ../nbs/03_model.ipynb #95ff9d66
+# %% ../nbs/03_model.ipynb #3308d59f
 @patch
 @torch.no_grad()
 def predict(self:MatrixFactorization,
             ratings,                 # `Ratings` in the same codes; their values are not looked at
             batch_size:int=2**18):   # pairs at a time; memory grows with it, the answer does not change
     "Predictions for the users and items of `ratings`: (n,) float32 on the CPU, in stars, clamped to the rating range."
-    if batch_size < 1: raise ValueError(f'batch_size is {batch_size}; it must be 1 or more.')
+    if not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
+        raise ValueError(f'batch_size is {batch_size}; it must be a whole number, 1 or more.')
     _check_codes('user', self.user_ids, ratings.user_ids, ratings.users)
     _check_codes('item', self.item_ids, ratings.item_ids, ratings.items)
     out = torch.empty(len(ratings))
@@ -125,8 +126,14 @@ def whole_file(path):
         os.unlink(tmp)
         raise
 
-# %% ../nbs/03_model.ipynb #8a5e1aca
+# %% ../nbs/03_model.ipynb #eae117cc
 FORMAT = 1
+
+def _checksum(tensors, meta):
+    "The SHA-256 of all that a file holds."
+    h = hashlib.sha256(json.dumps(meta, sort_keys=True).encode())
+    for n, t in sorted(tensors.items()): h.update(f'{n} {t.dtype} {tuple(t.shape)}'.encode() + t.numpy().tobytes())
+    return h.hexdigest()
 
 def _packed(ids, name, tensors, meta):
     "Put raw ids where they belong: integers among the tensors, strings into the metadata."
@@ -143,6 +150,7 @@ def save(self:MatrixFactorization,
     _packed(self.user_ids, 'user_ids', tensors, meta)
     _packed(self.item_ids, 'item_ids', tensors, meta)
     if self.movies is not None: meta['movies'] = self.movies.to_json(orient='columns')
+    meta['sha256'] = _checksum(tensors, meta)
     with whole_file(path) as tmp: save_file(tensors, tmp, metadata=meta)
 
 @patch(cls_method=True)
@@ -152,7 +160,7 @@ def load(cls:MatrixFactorization,
     "The model saved at `path`. ValueError says what is wrong with the file."
     if not Path(path).is_file(): raise FileNotFoundError(f'{path} does not exist. model.save(path) writes such a file.')
     try:
-        with safe_open(path, 'pt') as f: meta, tensors = f.metadata() or {}, {n: f.get_tensor(n) for n in f.keys()}
+        with safe_open(path, 'pt') as f: meta, tensors = f.metadata() or {}, {n: f.get_tensor(n).clone() for n in f.keys()}
     except (SafetensorError, OSError) as e:
         raise ValueError(f'{path} is damaged or no safetensors file ({e}). Train again, or restore a copy.') from None
     if meta.get('format') != 'mfbook': raise ValueError(f'{path} is a safetensors file, but not one of mfbook\'s.')
@@ -161,6 +169,8 @@ def load(cls:MatrixFactorization,
     if int(meta['version']) > FORMAT:
         raise ValueError(f'{path} has the format {meta["version"]}, and this mfbook knows formats up to {FORMAT}. '
                          f'Install a newer mfbook.')
+    if meta.pop('sha256', None) != _checksum(tensors, meta):
+        raise ValueError(f'{path} is damaged: its checksum does not fit. Train again, or restore a copy.')
     try: return _unpacked(cls.__new__(cls), tensors, meta).to(device)
     except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as e:
         raise ValueError(f'{path} is damaged: {e} is missing or wrong. Train again, or restore a copy.') from None
@@ -168,9 +178,8 @@ def load(cls:MatrixFactorization,
 def _unpacked(model, tensors, meta):
     "Put into an empty `model` what `save` took out of one."
     nn.Module.__init__(model)
-    model.user_ids, model.item_ids = (tensors[n].numpy()
-                                      if n in tensors else np.array(json.loads(meta[n]),
-                                                                    dtype=object) for n in ('user_ids', 'item_ids'))
+    def ids(n): return tensors[n].numpy() if n in tensors else np.array(json.loads(meta[n]), dtype=object)
+    model.user_ids, model.item_ids = ids('user_ids'), ids('item_ids')
     model.rating_range = tuple(json.loads(meta['rating_range']))
     model.prior_per_rating = json.loads(meta['prior_per_rating'])
     model.movies = _movies_from(meta.get('movies'))
@@ -178,14 +187,6 @@ def _unpacked(model, tensors, meta):
         setattr(model, n, nn.Parameter(tensors[n]))
     for n in ('user_prior_mean', 'user_prior_precision', 'item_prior_mean', 'item_prior_precision'):
         model.register_buffer(n, tensors[n])
-    n, m, k = len(model.user_ids), len(model.item_ids), model.user_factors.shape[-1]
-    shapes = dict(mu=(), user_bias=(n,), item_bias=(m,), user_factors=(n, k), item_factors=(m, k))
-    shapes |= {f'{side}_prior_{what}': (k+1,)*d for side in ('user', 'item') for d,
-               what in ((1, 'mean'), (2, 'precision'))}
-    wrong = [name for name, shape in shapes.items() if getattr(model, name).shape != shape]
-    if len(model.rating_range) != 2: wrong.append('rating_range')
-    if model.movies is not None and len(model.movies) != m: wrong.append('movies')
-    if wrong: raise ValueError(', '.join(wrong))
     return model
 
 def _movies_from(text):

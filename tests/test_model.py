@@ -1,5 +1,5 @@
 "The model: its five tensors, predictions, and files that are whole or refused."
-import os, stat
+import os, stat, subprocess, sys
 from dataclasses import replace
 import numpy as np
 import pandas as pd
@@ -198,12 +198,6 @@ def test_device_is_obeyed(tmp_path):
     for m in (MatrixFactorization(few(), device='meta'), MatrixFactorization.load(tmp_path/'m', device='meta')):
         assert {t.device.type for t in m.state_dict().values()} == {'meta'}
 
-def test_predict_never_asks_for_more_than_a_chunk(monkeypatch):
-    m, sizes, forward = filled(few()), [], MatrixFactorization.forward
-    monkeypatch.setattr(MatrixFactorization, 'forward', lambda self, u, i: (sizes.append(len(u)), forward(self, u, i))[1])
-    m.predict(few(), batch_size=4)
-    assert sizes == [4, 2]
-
 def test_one_wrong_side_is_enough():
     m, r = filled(few()), few()
     with pytest.raises(ValueError, match='encode'): m.predict(replace(r, item_ids=r.item_ids[:3]))
@@ -214,7 +208,7 @@ def test_the_temporary_file_lies_beside_its_place(tmp_path, monkeypatch):
     filled(few()).save(tmp_path/'m')
     assert str(tmp_path) in seen
 
-@pytest.mark.parametrize('bs', [0, -1])
+@pytest.mark.parametrize('bs', [0, -1, 1.5])
 def test_a_bad_batch_size_is_named(bs):
     with pytest.raises(ValueError, match='batch_size'): filled(few()).predict(few(), batch_size=bs)
 
@@ -248,3 +242,28 @@ def test_well_formed_damage_is_refused_and_named(tmp_path, change):
     with safe_open(p, 'pt') as f: meta, T = f.metadata(), {k: f.get_tensor(k) for k in f.keys()}
     save_file(T | (CHANGES[change][0] or {}), p, metadata=meta | CHANGES[change][1])
     with pytest.raises(ValueError, match='m.safetensors is damaged'): MatrixFactorization.load(p)
+
+def test_a_loaded_model_outlives_its_file(tmp_path):
+    code = ('import sys; sys.path.insert(0, sys.argv[2]); from test_model import *; p = sys.argv[1]; r = load_ratings(); m = MatrixFactorization(r); m.save(p); '
+            'l = MatrixFactorization.load(p); open(p, "r+b").truncate(100); assert torch.equal(l.predict(r), m.predict(r))')
+    assert subprocess.run([sys.executable, '-c', code, str(tmp_path/'m'), os.path.dirname(__file__)]).returncode == 0
+
+def test_every_flipped_byte_is_refused(tmp_path):
+    path = tmp_path/'m.safetensors'
+    filled(few(movies=True)).save(path); whole = path.read_bytes()
+    for at in range(len(whole)):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at+1:])
+        with pytest.raises(ValueError, match='m.safetensors'): MatrixFactorization.load(path)
+
+def test_the_next_format_is_refused(tmp_path):
+    save_file({'x': torch.zeros(1)}, tmp_path/'m', metadata={'format': 'mfbook', 'version': '2'})
+    with pytest.raises(ValueError, match='newer mfbook'): MatrixFactorization.load(tmp_path/'m')
+
+def test_chunks_bound_the_rows_in_flight(monkeypatch):
+    m, sizes, forward = filled(few()), [], MatrixFactorization.forward
+    monkeypatch.setattr(MatrixFactorization, 'forward', lambda self, u, i: (sizes.append(len(u)), forward(self, u, i))[1])
+    m.predict(few(), batch_size=4)
+    assert sizes == [4, 2]
+    n = 2**21; big = replace(few(), users=torch.zeros(n, dtype=torch.int32), items=torch.zeros(n, dtype=torch.int32), values=torch.ones(n), timestamps=None)
+    sizes.clear(); m.predict(big)
+    assert sum(sizes) == n and max(sizes) <= 2**20
