@@ -126,7 +126,7 @@ def whole_file(path):
         os.unlink(tmp)
         raise
 
-# %% ../nbs/03_model.ipynb #eae117cc
+# %% ../nbs/03_model.ipynb #c8165da5
 FORMAT = 1
 
 def _checksum(tensors, meta):
@@ -160,7 +160,8 @@ def load(cls:MatrixFactorization,
     "The model saved at `path`. ValueError says what is wrong with the file."
     if not Path(path).is_file(): raise FileNotFoundError(f'{path} does not exist. model.save(path) writes such a file.')
     try:
-        with safe_open(path, 'pt') as f: meta, tensors = f.metadata() or {}, {n: f.get_tensor(n).clone() for n in f.keys()}
+        with safe_open(path, 'pt') as f:     # copies, so that the model outlives the file it came from
+            meta, tensors = f.metadata() or {}, {n: f.get_tensor(n).clone() for n in f.keys()}
     except (SafetensorError, OSError) as e:
         raise ValueError(f'{path} is damaged or no safetensors file ({e}). Train again, or restore a copy.') from None
     if meta.get('format') != 'mfbook': raise ValueError(f'{path} is a safetensors file, but not one of mfbook\'s.')
