@@ -30,7 +30,8 @@ def sdist(tmp_path_factory):
 def wheel(sdist, tmp_path_factory):
     "Built from the unpacked sdist: it has to hold all that a wheel needs."
     d, out = tmp_path_factory.mktemp('unpacked'), tmp_path_factory.mktemp('wheel')
-    with tarfile.open(sdist) as t: t.extractall(d, filter='data')
+    safely = {'filter': 'data'} if hasattr(tarfile, 'data_filter') else {}      # Python 3.11.4 and newer have it
+    with tarfile.open(sdist) as t: t.extractall(d, **safely)
     return build('wheel', next(d.iterdir()), out)
 
 def test_the_wheel_holds_the_package(wheel):
