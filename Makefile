@@ -3,7 +3,7 @@
 PYTHON ?= python3
 PY      = .venv/bin/python
 PIP     = $(PY) -m pip install -q --disable-pip-version-check -c constraints.txt
-SPEC    = settings.ini constraints.txt setup.py pyproject.toml
+SPEC    = settings.ini constraints.txt setup.py
 
 # Said before the environment is made, in words; pip would only refuse.
 export CHECK = import sys; v = sys.version_info[:2]; v >= (3, 11) or sys.exit('mfbook needs Python 3.11 or newer. \
