@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FORMAT', 'MatrixFactorization', 'whole_file']
 
-# %% ../nbs/03_model.ipynb #8ef8f554
+# %% ../nbs/03_model.ipynb #f97c5cf6
 from contextlib import contextmanager
 import hashlib, json, os, tempfile
 from pathlib import Path
@@ -16,9 +16,9 @@ from torch import nn
 from fastcore.basics import patch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from .ratings import Ratings, titles
+from .ratings import titles_of
 
-# %% ../nbs/03_model.ipynb #10f925bb
+# %% ../nbs/03_model.ipynb #e522e81d
 class MatrixFactorization(nn.Module):
     "r_hat(u, i) = mu + b_u + b_i + p_u . q_i, and the ids its rows stand for (Koren, Bell and Volinsky 2009, eq. 4)."
     def __init__(self,
@@ -37,8 +37,7 @@ class MatrixFactorization(nn.Module):
         def factors(codes, n):
             return torch.randn(n, k, generator=g) * init_std * (torch.bincount(codes, minlength=n) > 0)[:, None]
         self.mu = nn.Parameter(torch.tensor(ratings.mean, dtype=torch.float32))
-        self.user_bias = nn.Parameter(torch.zeros(ratings.n_users))
-        self.item_bias = nn.Parameter(torch.zeros(ratings.n_items))
+        self.user_bias, self.item_bias = (nn.Parameter(torch.zeros(n)) for n in (ratings.n_users, ratings.n_items))
         self.user_factors = nn.Parameter(factors(ratings.users, ratings.n_users))
         self.item_factors = nn.Parameter(factors(ratings.items, ratings.n_items))
         self.prior_per_rating = False     # whether the precisions below count once for each rating of a row
@@ -47,19 +46,25 @@ class MatrixFactorization(nn.Module):
             self.register_buffer(f'{side}_prior_precision', torch.eye(k+1))
         self.to(device)
 
-    def forward(self, users, items):
-        "Unclamped predictions for codes: users (n,), items (n,) -> (n,), in stars."
-        p, b_u = self.user_factors.index_select(0, users), self.user_bias.index_select(0, users)
-        q, b_i = self.item_factors.index_select(0, items), self.item_bias.index_select(0, items)
-        return self.mu + b_u + b_i + (p*q).sum(1)
-
     n_users = property(lambda self: len(self.user_bias))
     n_items = property(lambda self: len(self.item_bias))
     k = property(lambda self: self.user_factors.shape[1])
-    def titles(self, codes): return titles(self.movies, self.item_ids, codes)
     def __repr__(self): return f'MatrixFactorization({self.n_users:,} users, {self.n_items:,} items, k={self.k})'
 
-# %% ../nbs/03_model.ipynb #3308d59f
+# %% ../nbs/03_model.ipynb #42660159
+@patch
+def forward(self:MatrixFactorization, users, items):
+    "Unclamped predictions for codes: users (n,), items (n,) -> (n,), in stars."
+    p, b_u = self.user_factors.index_select(0, users), self.user_bias.index_select(0, users)
+    q, b_i = self.item_factors.index_select(0, items), self.item_bias.index_select(0, items)
+    return self.mu + b_u + b_i + (p*q).sum(1)
+
+@patch
+def titles(self:MatrixFactorization, codes):
+    "A list of titles for item codes."
+    return titles_of(self.movies, self.item_ids, codes)
+
+# %% ../nbs/03_model.ipynb #f148571f
 @patch
 @torch.no_grad()
 def predict(self:MatrixFactorization,
@@ -86,7 +91,7 @@ def _check_codes(kind, ids, theirs, codes):
         raise IndexError(f'{kind} code {bad[0]} is out of range; the model has {len(ids):,}, with codes 0 to '
                          f'{len(ids)-1:,}. Is it a raw id?')
 
-# %% ../nbs/03_model.ipynb #ce07ab26
+# %% ../nbs/03_model.ipynb #61e94470
 @patch
 @torch.no_grad()
 def scores(self:MatrixFactorization,
@@ -110,7 +115,7 @@ def _code(ids, raw_id, kind):
                        f'gaps.')
     return int(at[0])
 
-# %% ../nbs/03_model.ipynb #c5abc795
+# %% ../nbs/03_model.ipynb #c4139e38
 @contextmanager
 def whole_file(path):
     "A temporary name beside `path` to write to; moved to `path` if the block ends well, and removed if it does not."
@@ -126,7 +131,7 @@ def whole_file(path):
         os.unlink(tmp)
         raise
 
-# %% ../nbs/03_model.ipynb #c8165da5
+# %% ../nbs/03_model.ipynb #eedede14
 FORMAT = 1
 
 def _checksum(tensors, meta):
@@ -153,6 +158,7 @@ def save(self:MatrixFactorization,
     meta['sha256'] = _checksum(tensors, meta)
     with whole_file(path) as tmp: save_file(tensors, tmp, metadata=meta)
 
+# %% ../nbs/03_model.ipynb #2c5d4516
 @patch(cls_method=True)
 def load(cls:MatrixFactorization,
          path,               # a file that `save` wrote
@@ -176,6 +182,7 @@ def load(cls:MatrixFactorization,
     except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as e:
         raise ValueError(f'{path} is damaged: {e} is missing or wrong. Train again, or restore a copy.') from None
 
+# %% ../nbs/03_model.ipynb #45674a36
 def _unpacked(model, tensors, meta):
     "Put into an empty `model` what `save` took out of one."
     nn.Module.__init__(model)

@@ -187,7 +187,7 @@ def _check(model, train, valid, epochs, lr, decay, bias_decay, batch_size, patie
             raise ValueError(f'{name} has {r.n_users} users and {r.n_items} items, the model {model.n_users} and '
                              f'{model.n_items}. Split one Ratings, so that all parts share its codes.')
 
-# %% ../nbs/04_training.ipynb #b7eb0434
+# %% ../nbs/04_training.ipynb #9094a839
 def _set_prior(model, decay, bias_decay):
     "Leave the price in the model as its prior: mean zero, a diagonal precision, times a row's number of ratings."
     precision = torch.diag(torch.tensor([decay]*model.k + [bias_decay]))
@@ -196,11 +196,16 @@ def _set_prior(model, decay, bias_decay):
         getattr(model, f'{side}_prior_precision').copy_(precision)
     model.prior_per_rating = True
 
+def _settings(model, train, valid, schedule, update, checkpoint, progress, **others):
+    "What a run and its checkpoint must agree on."
+    return dict(k=model.k, schedule=schedule.__name__, update=update.__name__, train=_fingerprint(train),
+                valid=_fingerprint(valid), **others)
+
 def _show(progress):
     "Whether to draw a progress bar: as told, or where a person is watching."
     return progress if progress is not None else not os.environ.get('CI') and (sys.stderr.isatty() or in_notebook())
 
-# %% ../nbs/04_training.ipynb #4a35d941
+# %% ../nbs/04_training.ipynb #a69c51cb
 def fit_sgd(model,                  # the `MatrixFactorization` to fill; training starts from what it holds
             train,                  # `Ratings` to learn from
             valid=None,             # `Ratings` to stop by; without them all `epochs` run, as a refit wants it
@@ -214,24 +219,19 @@ def fit_sgd(model,                  # the `MatrixFactorization` to fill; trainin
             patience:int=5,         # epochs without a better validation RMSE before it stops
             seed:int=0,             # of the batches' order
             checkpoint=None,        # a file to resume from if it is there, and to write after every epoch
-            progress:bool=None      # a progress bar? None: on a terminal or in Jupyter, but not under CI
-           ):                       # a `History`; the model holds the weights of its best epoch
-    "Fill `model` by stochastic gradient descent on squared errors with a price per rating (Koren et al. 2009, eq. 5)."
+            progress:bool=None):    # a progress bar? None: on a terminal or in Jupyter, but not under CI
+    "Fill `model` by SGD (Koren et al. 2009, eq. 5, per rating). Returns a `History`; the best epoch's weights stay."
     _check(model, train, valid, epochs, lr, decay, bias_decay, batch_size, patience)
-    settings = dict(k=model.k, epochs=epochs, lr=lr, decay=decay, bias_decay=bias_decay, batch_size=batch_size,
-                    schedule=schedule.__name__, update=update.__name__, patience=patience, seed=seed,
-                    train=_fingerprint(train), valid=_fingerprint(valid))
+    settings = _settings(**locals())
     run = _Run(model, update(model), settings, checkpoint)
     with tqdm(total=epochs, initial=len(run.rows), unit='epoch', disable=not _show(progress)) as bar:
         while not run.over(epochs, patience):
             start = time.perf_counter()
             error, rate = _epoch(run.step, train, len(run.rows), epochs, lr, decay, bias_decay, batch_size, schedule,
                                  seed, model.mu.device)
-            seconds = time.perf_counter() - start
-            run.record(lr=rate, train=error, valid=None if valid is None else rmse(model.predict(valid), valid),
-                       seconds=seconds)
-            bar.set_postfix({n: f'{v:.4f}' for n, v in run.rows[-1].items() if n in ('train', 'valid')
-                             and v is not None})
+            run.record(seconds=time.perf_counter() - start, lr=rate, train=error,
+                       valid=None if valid is None else rmse(model.predict(valid), valid))
+            bar.set_postfix(train=error, valid=run.rows[-1]['valid'])
             bar.update()
     if run.best: model.load_state_dict(run.best)
     _set_prior(model, decay, bias_decay)

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
-from mfbook.ratings import Ratings, id_map, load_fold, load_ratings, split_year, titles
+from mfbook.ratings import Ratings, id_map, load_fold, load_ratings, split_year, titles_of
 
 DATA = os.environ.get('MFBOOK_DATA')
 needs_data = pytest.mark.skipif(not DATA, reason='MFBOOK_DATA is unset; it names the folder that holds ml-100k and ml-latest-small')
@@ -272,4 +272,4 @@ def test_a_fold_that_is_not_there(tmp_path):
     with pytest.raises(ValueError, match='u1.base and u1.test share'), pytest.warns(UserWarning): load_fold(tmp_path/'a', 'u1')
 
 def test_titles_without_films():
-    assert titles(None, np.array(['x', 'y']), [1]) == ['item y']
+    assert titles_of(None, np.array(['x', 'y']), [1]) == ['item y']
