@@ -37,7 +37,7 @@ def test_list_metrics_equal_plain_loops(listed, relevant):
     m = list_metrics(listed, relevant)
     assert m == pytest.approx(dict(precision=hits/len(listed), recall=hits/len(relevant), ndcg=dcg/best, mrr=first))
 
-# What ranx 0.3.21 (Bassani, ECIR 2022; pypi.org/project/ranx) prints for these three lists, with binary relevance.
+# What ranx 0.3.21 (Bassani, ECIR 2022) prints for these three lists, with binary relevance.
 RANX = {('abcde', 'adz'): (.4, .6666666666666666, .6713860725233041, 1.), ('acdbe', 'b'): (.2, 1., .43067655807339306, .25), ('abdhi', 'cefg'): (0., 0., 0., 0.),
         ('abc', 'adz'): (.3333333333333333, .3333333333333333, .46927872602275644, 1.), ('acd', 'b'): (0., 0., 0., 0.)}
 @pytest.mark.parametrize('listed, relevant', RANX)
@@ -58,7 +58,7 @@ def test_top_k_equals_a_sort_by_score_then_code(scores, k, data):
     assert given_scores.tolist() == scores, 'the scores were changed'
 
 def test_ranking_equals_a_plain_loop_over_users_and_all_items():
-    r, m = some()
+    r, m = some(n=95)
     s = split_random(r, valid=0, test=.4, seed=1)
     f = ranking(m, s.train, s.test, k=3, relevant=3.5)
     shown, users = set(), []
@@ -70,7 +70,7 @@ def test_ranking_equals_a_plain_loop_over_users_and_all_items():
         shown |= set(listed); users.append(u)
         assert f.loc[u].to_dict() == pytest.approx(list_metrics(listed, wanted))
         assert not own & set(listed)
-    assert f.index.tolist() == users and f.attrs['coverage'] == pytest.approx(len(shown)/r.n_items)
+    assert 0 < len(users) != r.n_items and f.index.tolist() == users and f.attrs['coverage'] == pytest.approx(len(shown)/r.n_items)
 
 def test_a_perfect_list_and_nothing_to_find():
     r, _ = some()
@@ -120,6 +120,7 @@ def test_better_is_said_only_when_the_paired_interval_excludes_zero():
         def scores(self, u): return b.scores(u)
     t = report({'biases': b, 'mean': mean_baseline(s.train), 'same': Nudged(0.), 'off': Nudged(.5)}, s.train, s.test, n=200).table
     assert t.better.tolist() == ['(reference)', 'no', 'cannot tell', 'no'] and t.difference['same'] == 0
+    assert t.difference_from['same'] == t.difference_to['same'] == 0, 'the difference is not taken draw by draw'
     assert report({'mean': mean_baseline(s.train), 'biases': b}, s.train, s.test, reference='mean', n=200).table.better['biases'] == 'yes'
 
 def test_a_report_is_made_of_predict_and_scores_alone_and_is_right():
@@ -145,6 +146,9 @@ def test_slices_hold_every_rating_once_and_their_rmse():
     seen = torch.bincount(s.train.items, minlength=s.train.n_items)[s.test.items.long()]
     part = s.test.take((seen >= 3) & (seen <= 9))
     assert f.ratings['3-9'] == len(part) and f.rmse['3-9'] == pytest.approx(rmse(m.predict(part), part)) and f.ratings['0'] == int((seen == 0).sum())
+    t = slices({'m': m}, s.train, s.test, 'time of the rating', n=20)
+    oldest = s.test.take(s.test.timestamps.argsort(stable=True)[:t.ratings[0]])
+    assert t.ratings[0] == pytest.approx(len(s.test)/5, rel=.02) and t.rmse[0] == pytest.approx(rmse(m.predict(oldest), oldest))
     with pytest.raises(ValueError, match="by is 'age'"): slices({'m': m}, s.train, s.test, 'age')
     with pytest.raises(ValueError, match='no timestamps'): slices({'m': m}, s.train, replace(s.test, timestamps=None), 'time of the rating')
 
@@ -158,8 +162,14 @@ def test_calibration_bins_hold_the_means():
         assert row.predicted == pytest.approx(p[rows].mean().item(), rel=1e-5) and row.rating == pytest.approx(r.values[rows].mean().item(), rel=1e-5)
     assert len(f[f.model == 'flat']) == 1 and f[f.model == 'flat'].rating.item() == pytest.approx(r.mean)
 
+def test_users_without_a_test_rating_are_no_rows():
+    r, m = some()
+    assert squared_errors({'a': m}, r.take(r.users > 3)).index.tolist() == list(range(4, r.n_users))
+
 def test_the_worst_films_are_the_worst():
     r, m = some(n=100)
+    rated = torch.bincount(r.items)
+    assert len(worst_films(m, r, least=int(rated.max()), n=9)) == int((rated == rated.max()).sum())
     f = worst_films(m, r, least=3, n=4)
     by_hand = {r.titles([i])[0]: rmse(m.predict(p), p) for i in range(r.n_items) if len(p := r.take(r.items == i)) >= 3}
     assert f.title.tolist() == sorted(by_hand, key=by_hand.get, reverse=True)[:4]
