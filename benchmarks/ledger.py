@@ -24,7 +24,8 @@ def sha256(*arrays):
 
 def ratings_sha256(r):
     "The SHA-256 of the ratings `r` in their order: raw ids and values, so that it does not depend on the codes."
-    return sha256(np.asarray(r.user_ids)[r.users.numpy()], np.asarray(r.item_ids)[r.items.numpy()], r.values)
+    raw = [ids[codes.numpy()] for ids, codes in ((r.user_ids, r.users), (r.item_ids, r.items))]
+    return sha256(*(x.astype(np.int64 if x.dtype.kind in 'iu' else str) for x in raw), r.values)
 
 def split_hash(*parts):
     "Twelve hex digits that name a split: the same parts in the same order give the same name."

@@ -116,12 +116,13 @@ def worst_films(model, test, least:int=5, n:int=10):
     return g.reset_index(drop=True).assign(title=test.titles(g.index))[['title', 'ratings', 'rmse', 'mean_rating',
                                                                         'mean_predicted']]
 
-# %% ../nbs/05_evaluation.ipynb #f7aa365b
+# %% ../nbs/05_evaluation.ipynb #203a6954
 def top_k(scores, seen, k:int):
-    "The codes of the `k` highest scores (n_items,) outside `seen`; equal scores in the order of their codes."
+    "The codes of the `k` highest scores (n_items,) outside `seen`, fewer if there are not so many; ties by code."
     scores = scores.clone()
     scores[seen] = -torch.inf
-    return scores.argsort(descending=True, stable=True)[:k]
+    best = scores.argsort(descending=True, stable=True)[:k]
+    return best[scores[best] > -torch.inf]
 
 # %% ../nbs/05_evaluation.ipynb #876fe23a
 def list_metrics(listed,     # codes of the recommended items, best first
