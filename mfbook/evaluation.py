@@ -156,7 +156,7 @@ def ranking(model, train, test, k:int=10, relevant:float=4.):
     f.attrs['coverage'] = len(shown) / test.n_items
     return f
 
-# %% ../nbs/05_evaluation.ipynb #855e8e0a
+# %% ../nbs/05_evaluation.ipynb #3d490d9e
 @dataclass
 class Report:
     "Models compared on one test set: prints as a table, plots itself. Intervals are 95%, over users."
@@ -166,12 +166,12 @@ class Report:
     reference: str            # the model that the differences are to
 
     def short(self):
-        "The table as people read it: intervals in brackets, four digits."
+        "The table as people read it: a column a model, intervals in brackets, four digits."
         t, at = self.table, lambda name, f: f'{t[name][f]:.4f} [{t[name + "_from"][f]:.4f}, {t[name + "_to"][f]:.4f}]'
         head = pd.DataFrame({'RMSE [95%]': [at('rmse', m) for m in t.index], 'MAE': t.mae.map('{:.4f}'.format),
                              f'RMSE minus {self.reference} [95%]': [at('difference', m) for m in t.index],
                              'better?': t.better}, index=t.index)
-        return head.join(t[[c for c in t if '@' in c]].map('{:.4f}'.format))
+        return head.join(t[[c for c in t if '@' in c]].map('{:.4f}'.format)).T
     def _repr_html_(self): return self.short()._repr_html_()
     def __repr__(self): return self.short().to_string()
 
