@@ -41,7 +41,7 @@ def squared_errors(models:dict, test):
 
 def _rmse(s): return (s[1:] / s[0])**0.5
 
-# %% ../nbs/05_evaluation.ipynb #123b1351
+# %% ../nbs/05_evaluation.ipynb #721d3df9
 SLICES = {'ratings of the user': [0, 20, 50, 100, 200, 500, np.inf],
           'ratings of the film': [0, 1, 3, 10, 30, 100, np.inf]}
 
@@ -49,8 +49,9 @@ def slices(models:dict, train, test, by='ratings of the film', n:int=200):
     "RMSE of each model in each slice of the test ratings, with 95% intervals over users: a row a slice and model."
     if by == 'time of the rating':
         if test.timestamps is None: raise ValueError('the test ratings have no timestamps.')
-        group = pd.qcut(pd.to_datetime(test.timestamps.numpy(), unit='s'), 5)
-        group = group.rename_categories([f'to {c.right:%b %Y}' for c in group.categories])
+        group = pd.qcut(pd.to_datetime(test.timestamps.numpy(), unit='s'), 5, duplicates='drop')
+        names = np.array([f'to {c.right:%b %Y}' for c in group.categories])         # bins of one month become one
+        group = pd.Categorical(names[group.codes], list(dict.fromkeys(names)))
     elif by in SLICES:
         codes, n_codes = (test.users, test.n_users) if 'user' in by else (test.items, test.n_items)
         seen = torch.bincount(train.users if 'user' in by else train.items, minlength=n_codes)[codes.long()]

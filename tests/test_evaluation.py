@@ -149,6 +149,8 @@ def test_slices_hold_every_rating_once_and_their_rmse():
     t = slices({'m': m}, s.train, s.test, 'time of the rating', n=20)
     oldest = s.test.take(s.test.timestamps.argsort(stable=True)[:t.ratings[0]])
     assert t.ratings[0] == pytest.approx(len(s.test)/5, rel=.02) and t.rmse[0] == pytest.approx(rmse(m.predict(oldest), oldest))
+    month = replace(s.test, timestamps=1_000_000_000 + torch.arange(len(s.test)))
+    assert slices({'m': m}, s.train, month, 'time of the rating', n=20).slice.tolist() == ['to Sep 2001']
     with pytest.raises(ValueError, match="by is 'age'"): slices({'m': m}, s.train, s.test, 'age')
     with pytest.raises(ValueError, match='no timestamps'): slices({'m': m}, s.train, replace(s.test, timestamps=None), 'time of the rating')
 
