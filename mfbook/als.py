@@ -18,11 +18,13 @@ from .holdout import rmse
 from .model import MatrixFactorization
 from .training import History, _Run, _check, _fingerprint, _set_prior, _show
 
-# %% ../nbs/07_als.ipynb #4b0f3cbf
-Chunk = namedtuple('Chunk', 'rows owner cols values roots')  # rows (R,) codes; (P, L) pieces: cols, values, root weights
-Side = namedtuple('Side', 'n_rows n_cols chunks')            # owner (P,): a piece's place in rows; None: one piece a row
+# %% ../nbs/07_als.ipynb #76082042
+# rows: (R,) codes; owner: (P,) each piece's place in rows, None if every row is one piece; the pieces' cols, values and
+# square roots of weights: (P, L), padded
+Chunk = namedtuple('Chunk', 'rows owner cols values roots')
+Side = namedtuple('Side', 'n_rows n_cols chunks')
 
-# %% ../nbs/07_als.ipynb #960288be
+# %% ../nbs/07_als.ipynb #bc55701d
 def prepare(rows,               # (n,) a row code a rating
             cols,               # (n,) a column code a rating
             values,             # (n,) what is to be explained
@@ -37,11 +39,12 @@ def prepare(rows,               # (n,) a row code a rating
     pieces = -(-count // longest)                                  # rounded up
     length, start = -(-count // pieces.clamp(min=1)), count.cumsum(0) - count
     by_length = torch.argsort(length, descending=True, stable=True)[:int((count > 0).sum())]
-    done, chunks, at = pieces[by_length].cumsum(0), [], 0
+    done, shorter, chunks, at = pieces[by_length].cumsum(0), -length[by_length], [], 0
     while at < len(by_length):
         L = int(length[by_length[at]])
-        last = most//max(L, 32) + (int(done[at-1]) if at else 0)   # so many pieces have gone before the next chunk
-        r = by_length[at:max(at+1, int(torch.searchsorted(done, last, right=True)))]
+        full = torch.searchsorted(done, most//max(L, 32) + (int(done[at-1]) if at else 0), right=True)  # enough pieces
+        short = torch.searchsorted(shorter, -(3*L//4), right=True)           # from here on too much would be padding
+        r = by_length[at:max(at + 1, min(int(full), int(short)))]
         chunks.append(_chunk(r, L, start[r], count[r], pieces[r], n_cols, *columns))
         at += len(r)
     return Side(n_rows, n_cols, chunks)
@@ -135,23 +138,25 @@ def solve_rows(side,                  # a `Side`, from `prepare`
         return torch.linalg.vecdot(torch.linalg.vecdot(G, v[:, None]), v).sum(dtype=torch.float64).item()
     return rows, sum(_each(work, side.chunks))
 
-# %% ../nbs/07_als.ipynb #eaffd667
+# %% ../nbs/07_als.ipynb #0560c56e
 def _each(work, chunks):
     "`work` on each chunk, results in order; as many at a time as torch has threads, each with one thread of its own."
     n = torch.get_num_threads()
     if n == 1: return [work(c) for c in chunks]
-    with ThreadPoolExecutor(n, initializer=torch.set_num_threads, initargs=(1,)) as pool: return list(pool.map(work, chunks))
+    with ThreadPoolExecutor(n, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        return list(pool.map(work, chunks))
 
-# %% ../nbs/07_als.ipynb #8c533ff5
+# %% ../nbs/07_als.ipynb #76990c95
 def _check_als(model, train, valid, sweeps, decay, bias_decay, patience):
     "Refuse what cannot be fitted, and say why."
-    if int(sweeps) != sweeps or sweeps < 1: raise ValueError(f'sweeps is {sweeps}; it must be a whole number, 1 or more.')
+    if int(sweeps) != sweeps or sweeps < 1:
+        raise ValueError(f'sweeps is {sweeps}; it must be a whole number, 1 or more.')
     if not (decay > 0 and bias_decay > 0):
-        raise ValueError(f'decay is {decay} and bias_decay {bias_decay}; both must be above 0, because a row with fewer '
-                         'ratings than factors has no single best answer without a price.')
+        raise ValueError(f'decay is {decay} and bias_decay {bias_decay}; both must be above 0, because a row with '
+                         'fewer ratings than factors has no single best answer without a price.')
     _check(model, train, valid, 1, 1., decay, bias_decay, 1, patience)
 
-# %% ../nbs/07_als.ipynb #c973f242
+# %% ../nbs/07_als.ipynb #b7e1e01d
 def fit_als(model,                # the `MatrixFactorization` to fill; the first sweep starts from its users
             train,                # `Ratings` to learn from
             valid=None,           # `Ratings` to stop by; without them all `sweeps` run, as a refit wants it
@@ -164,8 +169,9 @@ def fit_als(model,                # the `MatrixFactorization` to fill; the first
             progress:bool=None):  # a progress bar? None: on a terminal or in Jupyter, but not under CI
     "Fill `model` by alternating least squares (Zhou et al. 2008). Returns a `History`; the best sweep's weights stay."
     _check_als(model, train, valid, sweeps, decay, bias_decay, patience)
-    run = _Run(model, nn.Module(), dict(k=model.k, sweeps=sweeps, decay=decay, bias_decay=bias_decay, per_rating=per_rating,
-               patience=patience, train=_fingerprint(train), valid=_fingerprint(valid)), checkpoint)
+    settings = dict(sweeps=sweeps, decay=decay, bias_decay=bias_decay, per_rating=per_rating, patience=patience)
+    run = _Run(model, nn.Module(), dict(settings, k=model.k, train=_fingerprint(train), valid=_fingerprint(valid)),
+               checkpoint)                                        # an empty module: no step that has a state
     _set_prior(model, decay, bias_decay)
     model.prior_per_rating = per_rating
     prior = model.user_prior_mean, model.user_prior_precision, per_rating
@@ -183,7 +189,7 @@ def fit_als(model,                # the `MatrixFactorization` to fill; the first
     if run.best: model.load_state_dict(run.best)
     return History(run.rows, run.best_epoch)
 
-# %% ../nbs/07_als.ipynb #7730dca0
+# %% ../nbs/07_als.ipynb #029aea1e
 def tune_als(train,      # `Ratings` to learn from
              valid,      # `Ratings` that choose
              grid,       # list of dicts: `k`, and any setting of `fit_als`

@@ -1,0 +1,264 @@
+"Alternating least squares: the chunks, the kernel against lstsq, the loss, resuming, and what bad settings are told."
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings, strategies as st
+from mfbook.als import fit_als, gram, prepare, put_rows, rows_of, sides, solve, solve_rows, table, tune_als
+from mfbook.holdout import fit_biases, rmse, split_random
+from mfbook.model import MatrixFactorization
+from mfbook.ratings import Ratings
+from mfbook.training import penalised_loss
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+def small(n_users=40, n_items=30, n=600, seed=0):
+    "Planted ratings, rank one plus noise; item 0 is rated by all, user 1 rated only that, user 2 and item 1 nothing."
+    g = np.random.default_rng(seed)
+    cells = g.choice(n_users*n_items, n, replace=False)
+    u, i = cells // n_items, cells % n_items
+    keep = (i > 1) & (u > 2)
+    u, i = np.r_[np.delete(np.arange(n_users), 2), u[keep]], np.r_[np.zeros(n_users-1, int), i[keep]]
+    a, b = g.normal(size=n_users), g.normal(size=n_items)
+    stars = np.clip(np.round(2*(3.3 + a[u]*b[i] + .3*g.normal(size=len(u))))/2, .5, 5)
+    whole = pd.DataFrame(dict(userId=np.r_[u, 2], movieId=np.r_[i, 1], rating=np.r_[stars, 3.]))
+    return Ratings.from_frame(whole, rating_range=(.5, 5)).take(torch.arange(len(u)))      # user 2 and item 1 keep their codes
+
+@pytest.fixture(scope='module')
+def split(): return split_random(small(), seed=0)
+
+def problem(seed, n_rows=9, n_cols=12, n=60, d=4):
+    "Random ratings with a row and a column without any, and the other side's rows."
+    g = torch.Generator().manual_seed(seed)
+    rows, cols = torch.randint(0, n_rows-1, (n,), generator=g).int(), torch.randint(0, n_cols-1, (n,), generator=g).int()
+    return rows, cols, torch.randn(n, generator=g), torch.randn(n_cols, d, generator=g), g
+
+def lstsq(rows, cols, values, other, n_rows, mean, precision, per_rating, weights):
+    "Each row by float64 `lstsq` on its own ratings, the prior as made-up ratings below them."
+    out, errors = mean.double().repeat(n_rows, 1), 0.
+    for r in rows.unique().tolist():
+        m = rows == r
+        t = other[cols[m].long()].double()
+        X, y, s = torch.cat([t[:, :-1], torch.ones(len(t), 1)], 1), values[m] - t[:, -1], weights[m].double().sqrt()
+        root = torch.linalg.cholesky(precision.double()*(weights[m].sum() if per_rating else 1)).T
+        w = torch.linalg.lstsq(torch.cat([s[:, None]*X, root]), torch.cat([s*y, root @ mean.double()])[:, None]).solution[:, 0]
+        out[r], errors = w, errors + (s*(X @ w - y)).square().sum()
+    return out, errors
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 70), st.sampled_from([1, 2, 4, 1024]), st.sampled_from([1, 64, 2**15]), st.booleans(),
+       st.booleans(), st.booleans())
+def test_every_row_equals_its_own_lstsq(seed, n, longest, most, per_rating, diagonal, weighted):
+    rows, cols, values, other, g = problem(seed, n=n)
+    mean, root = torch.randn(4, generator=g), torch.randn(4, 4, generator=g)
+    precision = torch.rand(4, generator=g) + .5 if diagonal else root @ root.T + torch.eye(4)
+    weights = torch.rand(n, generator=g) + .2 if weighted else None
+    side = prepare(rows, cols, values, 9, 12, weights, longest, most)
+    got, squared = solve_rows(side, table(other), mean, precision, per_rating)
+    full = precision.diag() if diagonal else precision
+    want, errors = lstsq(rows, cols, values, other, 9, mean, full, per_rating, torch.ones(n) if weights is None else weights)
+    torch.testing.assert_close(got.double(), want, atol=1e-4, rtol=1e-4)
+    assert squared == pytest.approx(errors.item(), abs=1e-3, rel=1e-4)
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.integers(0, 300), st.sampled_from([1, 3, 16, 1024]), st.sampled_from([1, 40, 500, 2**15]))
+def test_chunks_hold_every_rating_once(seed, n, longest, most):
+    rows, cols, values, *_ = problem(seed, n=n)
+    side, seen = prepare(rows, cols, values, 9, 12, None, longest, most), []
+    for c in side.chunks:
+        owner = torch.arange(len(c.rows)) if c.owner is None else c.owner
+        assert len(owner) == len(c.cols) and c.cols.dtype == torch.int32 and c.cols.shape[1] <= longest
+        assert c.cols.numel() <= most or len(c.rows) == 1, 'a chunk over the limit may hold one row only'
+        row, real = c.rows[owner][:, None].expand(c.cols.shape), c.cols < 12
+        assert (c.values[~real] == 0).all() and (c.cols[~real] == 12).all()
+        assert real.sum(1).min() >= 1 and real.sum() > .4*real.numel()
+        seen += list(zip(row[real].tolist(), c.cols[real].tolist(), c.values[real].tolist()))
+    assert sorted(seen) == sorted(zip(rows.tolist(), cols.tolist(), values.tolist()))
+
+def test_a_row_of_an_earlier_chunk_is_not_in_a_later_one():
+    rows, cols, values, *_ = problem(3, n=300)
+    all_rows = torch.cat([c.rows for c in prepare(rows, cols, values, 9, 12, None, 4, 40).chunks])
+    assert len(all_rows.unique()) == len(all_rows) == 8
+
+def test_a_weight_of_three_is_three_ratings():
+    rows, cols, values, other, g = problem(1)
+    weights, prior = torch.randint(1, 4, (60,), generator=g), (torch.zeros(4), torch.ones(4))
+    again = torch.repeat_interleave(torch.arange(60), weights)
+    a, ea = solve_rows(prepare(rows, cols, values, 9, 12, weights.float()), table(other), *prior)
+    b, eb = solve_rows(prepare(rows[again], cols[again], values[again], 9, 12), table(other), *prior)
+    torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+    assert ea == pytest.approx(eb, rel=1e-5)
+
+def test_the_table_is_padded_with_zeros():
+    t = table(torch.tensor([[1., 2., 3.], [4., 5., 6.]]))
+    assert t.tolist() == [[1, 2, 1, 3], [4, 5, 1, 6], [0, 0, 0, 0]]
+
+def test_noise_is_turned_into_a_draw():
+    "w + L^-T z, z standard normal, L L^T = A: its covariance is the inverse of A."
+    g = torch.Generator().manual_seed(0)
+    root, b, z = torch.randn(5, 3, 3, generator=g), torch.randn(5, 3, generator=g), torch.randn(5, 3, generator=g)
+    A = root @ root.mT + torch.eye(3)
+    turned = torch.linalg.solve(torch.linalg.cholesky(A).mT, z[..., None])[..., 0]
+    torch.testing.assert_close(solve(A, b, z), torch.linalg.solve(A, b) + turned, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(solve(A, b), torch.linalg.solve(A, b), atol=1e-4, rtol=1e-4)
+
+def test_noise_goes_to_the_row_it_is_for():
+    rows, cols, values, other, g = problem(2)
+    z, prior = torch.randn(9, 4, generator=g), (torch.zeros(4), torch.ones(4))
+    a, _ = solve_rows(prepare(rows, cols, values, 9, 12), table(other), *prior, noise=z)
+    for longest, most in ((2, 30), (4, 2**15)):
+        b, _ = solve_rows(prepare(rows, cols, values, 9, 12, None, longest, most), table(other), *prior, noise=z)
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+
+def test_two_threads_give_the_same_bits():
+    r = small(n=900)
+    prior = torch.zeros(4), torch.ones(4)
+    def run(threads):
+        torch.set_num_threads(threads)
+        return solve_rows(sides(r, r.mean, most=64)[0], table(torch.linspace(-1, 1, r.n_items*4).view(-1, 4)), *prior)
+    (a, ea), (b, eb) = run(1), run(2)
+    assert torch.equal(a, b) and ea == eb
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6), st.integers(0, 5), st.floats(.01, 3), st.floats(.01, 3), st.booleans())
+def test_the_loss_never_rises(seed, k, decay, bias_decay, per_rating):
+    r = small(seed=seed % 7)
+    m = MatrixFactorization(r, k=k, seed=seed, init_std=.5)
+    prior = torch.zeros(k+1), torch.tensor([decay]*k + [bias_decay]), per_rating
+    count = {'user': torch.bincount(r.users, minlength=r.n_users), 'item': torch.bincount(r.items, minlength=r.n_items)}
+    def loss():
+        squared = (m(r.users, r.items) - r.values).detach().double().square().sum()
+        price = sum((prior[1]*rows_of(m, s).double().square()*(count[s][:, None] if per_rating else 1)).sum() for s in count)
+        return (squared + price).item()
+    by_user, by_item = sides(r, m.mu.item(), longest=16, most=256)
+    losses = [loss()]
+    for _ in range(4):
+        for name, side, other in (('item', by_item, 'user'), ('user', by_user, 'item')):
+            put_rows(m, name, solve_rows(side, table(rows_of(m, other)), *prior)[0])
+            losses.append(loss())
+    assert all(b <= a*(1 + 1e-5) for a, b in zip(losses, losses[1:])) and losses[-1] < losses[0]
+
+def test_the_users_it_leaves_are_where_the_slope_of_lesson_04s_loss_is_zero(split):
+    m = MatrixFactorization(split.train, k=3)
+    fit_als(m, split.train, sweeps=5, decay=.1, bias_decay=.05, per_rating=True)
+    before = [t.clone() for t in rows_of(m, 'user')]
+    penalised_loss(m, split.train.users, split.train.items, split.train.values, .1, .05)[1].backward()
+    assert m.user_factors.grad.abs().max() < 1e-6 and m.user_bias.grad.abs().max() < 1e-6
+    assert m.item_factors.grad.abs().max() < 1e-2 and len(before) == m.n_users
+
+def test_without_factors_it_finds_the_biases_of_lesson_02(split):
+    m = MatrixFactorization(split.train, k=0)
+    fit_als(m, split.train, sweeps=100, bias_decay=2.)
+    b = fit_biases(split.train, 2, 2)
+    torch.testing.assert_close(m.user_bias.detach(), b.user_bias, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(m.item_bias.detach(), b.item_bias, atol=1e-4, rtol=1e-4)
+
+@pytest.mark.parametrize('per_rating', [False, True])
+def test_rows_without_a_rating_are_zero_and_rows_with_one_are_finite(per_rating):
+    r = small()
+    m = MatrixFactorization(r, k=5)
+    fit_als(m, r, sweeps=3, decay=.5, bias_decay=.5, per_rating=per_rating)
+    user, item = rows_of(m, 'user'), rows_of(m, 'item')
+    assert (user[2] == 0).all() and (item[1] == 0).all()
+    assert user.isfinite().all() and item.isfinite().all() and (user[1] != 0).any()
+    assert int((r.users == 1).sum()) == 1 and int((r.items == 0).sum()) == r.n_users - 1
+
+def test_it_learns_what_was_planted(split):
+    m = MatrixFactorization(split.train, k=4)
+    before = rmse(m.predict(split.valid), split.valid)
+    h = fit_als(m, split.train, split.valid, sweeps=10, decay=1., bias_decay=1.)
+    assert rmse(m.predict(split.valid), split.valid) < .75*before and len(h.frame()) <= 10
+    assert h.best['train'] == pytest.approx(rmse(m(split.train.users, split.train.items).detach(), split.train), abs=1e-5)
+    assert h.best['valid'] == pytest.approx(rmse(m.predict(split.valid), split.valid), abs=1e-6)
+
+def test_the_best_sweeps_weights_are_restored_and_patience_stops_it(split):
+    m = MatrixFactorization(split.train, k=2)
+    h = fit_als(m, split.train, split.valid, sweeps=40, decay=.5, bias_decay=.5, patience=3)
+    assert h.best_epoch < len(h.rows) == h.best_epoch + 3 < 40
+    assert rmse(m.predict(split.valid), split.valid) == pytest.approx(h.frame().valid.min(), abs=1e-6)
+
+def test_a_user_folded_in_from_his_own_ratings_gets_his_own_row(split):
+    train = split.train
+    for per_rating in (False, True):
+        m = MatrixFactorization(train, k=3)
+        fit_als(m, train, split.valid, sweeps=4, decay=.3, bias_decay=.2, per_rating=per_rating)
+        assert m.prior_per_rating == per_rating
+        for u in train.users.unique().tolist():
+            mine = train.users == u
+            i, n = train.items[mine].long(), int(mine.sum()) if per_rating else 1
+            X = torch.cat([m.item_factors.detach()[i], torch.ones(len(i), 1)], 1)
+            y = train.values[mine] - m.mu.detach() - m.item_bias.detach()[i]
+            L = m.user_prior_precision*n
+            w = torch.linalg.solve(X.T @ X + L, X.T @ y + L @ m.user_prior_mean)
+            torch.testing.assert_close(w, rows_of(m, 'user')[u], atol=1e-4, rtol=1e-4)
+
+def test_the_prior_is_saved_with_the_model(split, tmp_path):
+    m = MatrixFactorization(split.train, k=2)
+    fit_als(m, split.train, sweeps=1, decay=.3, bias_decay=.2, per_rating=True)
+    m.save(tmp_path/'m.safetensors')
+    back = MatrixFactorization.load(tmp_path/'m.safetensors')
+    assert back.prior_per_rating and torch.allclose(back.user_prior_precision, torch.tensor([.3, .3, .2]).diag())
+    assert torch.equal(back.item_prior_precision, back.user_prior_precision) and (back.user_prior_mean == 0).all()
+
+@pytest.mark.parametrize('after', [1, 2, 5])
+def test_cut_off_and_resumed_equals_uninterrupted_bit_for_bit(split, tmp_path, after):
+    class Cut(Exception): pass
+    kw = dict(sweeps=6, decay=1., bias_decay=1., checkpoint=tmp_path/'als.pt')
+    a, b, c = (MatrixFactorization(split.train, k=3) for _ in range(3))
+    calls = []
+    def predict(ratings):
+        calls.append(1)
+        if len(calls) > after: raise Cut
+        return MatrixFactorization.predict(a, ratings)
+    a.predict = predict
+    with pytest.raises(Cut): fit_als(a, split.train, split.valid, **kw)
+    assert len(torch.load(tmp_path/'als.pt', weights_only=True)['rows']) == after
+    hb = fit_als(b, split.train, split.valid, **kw)
+    hc = fit_als(c, split.train, split.valid, **kw | dict(checkpoint=None))
+    for n, t in b.state_dict().items(): assert torch.equal(t, c.state_dict()[n]), n
+    assert hb.frame().drop(columns='seconds').equals(hc.frame().drop(columns='seconds'))
+
+def test_a_checkpoint_of_another_run_is_refused(split, tmp_path):
+    kw = dict(sweeps=2, decay=1., bias_decay=1., checkpoint=tmp_path/'als.pt')
+    fit_als(MatrixFactorization(split.train, k=2), split.train, **kw)
+    for other, says in [(dict(decay=2.), 'decay was 1.0, is 2.0'), (dict(per_rating=True), 'per_rating was False, is True')]:
+        with pytest.raises(ValueError, match=says): fit_als(MatrixFactorization(split.train, k=2), split.train, **kw | other)
+    with pytest.raises(ValueError, match='k was 2, is 3'): fit_als(MatrixFactorization(split.train, k=3), split.train, **kw)
+    with pytest.raises(ValueError, match='train was'): fit_als(MatrixFactorization(split.train, k=2), split.valid, **kw)
+
+def test_tune_ranks_by_validation(split):
+    f = tune_als(split.train, split.valid, [dict(k=2, decay=500.), dict(k=2, decay=.5)], sweeps=5, bias_decay=1.)
+    assert f.valid.is_monotonic_increasing and f.decay.tolist() == [.5, 500.]
+
+@pytest.mark.parametrize('bad, says', [(dict(sweeps=0), 'sweeps is 0'), (dict(sweeps=1.5), 'sweeps is 1.5'), (dict(decay=0), 'above 0'),
+    (dict(decay=float('nan')), 'above 0'), (dict(bias_decay=-1), 'above 0'), (dict(patience=0), 'patience is 0')])
+def test_bad_settings_are_named(split, bad, says):
+    with pytest.raises(ValueError, match=says): fit_als(MatrixFactorization(split.train, k=2), split.train, **bad)
+
+def test_bad_ratings_are_named(split):
+    m = MatrixFactorization(split.train, k=2)
+    with pytest.raises(ValueError, match='train holds no ratings'): fit_als(m, split.train.take(slice(0, 0)))
+    with pytest.raises(ValueError, match='valid has .* users'): fit_als(m, split.train, small(n_users=20, n=300))
+
+def test_progress_is_quiet_under_ci_and_shown_when_asked(split, capsys, monkeypatch):
+    monkeypatch.setenv('CI', 'true')
+    fit_als(MatrixFactorization(split.train, k=2), split.train, sweeps=2)
+    assert capsys.readouterr().err == ''
+    fit_als(MatrixFactorization(split.train, k=2), split.train, split.valid, sweeps=2, progress=True)
+    err = capsys.readouterr().err
+    assert '2/2' in err and 'valid=' in err
+
+def test_the_corner_of_the_gram_matrix_counts_and_sums_squares():
+    rows, cols, values, other, _ = problem(5)
+    side = prepare(rows, cols, values, 9, 12, None, 3, 100)
+    for c in side.chunks:
+        G = gram(c, table(other))
+        for r, g in zip(c.rows.tolist(), G):
+            m = rows == r
+            assert g[-2, -2].item() == pytest.approx(int(m.sum()))
+            assert g[-1, -1].item() == pytest.approx((values[m] - other[cols[m].long(), -1]).square().sum().item(), rel=1e-4)
