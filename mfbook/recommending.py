@@ -220,7 +220,7 @@ def learn_prior(model,     # a trained `MatrixFactorization`; its prior is repla
     model.prior_per_rating = False
     return model
 
-# %% ../nbs/06_recommending.ipynb #240ce539
+# %% ../nbs/06_recommending.ipynb #400d83e4
 def why(model,      # a `MatrixFactorization`
         items,      # (n,) codes of the films somebody rated
         values,     # (n,) her ratings, in stars
@@ -230,39 +230,41 @@ def why(model,      # a `MatrixFactorization`
     _, C = _solve(X, y, m, L)
     x = torch.cat([model.item_factors[item].detach().cpu(), torch.ones(1)]).double()
     a = torch.cholesky_solve(x[:, None], C)[:, 0]
-    f = pd.DataFrame({'part': model.titles(items), 'rated': torch.as_tensor(values).tolist(), 'stars': ((X @ a)*y).tolist()})
-    f = f.iloc[f.stars.abs().argsort(kind='stable')[::-1]]
-    base = [('mean of all ratings', model.mu.item()), (model.titles([item])[0] + ': its bias', model.item_bias[item].item()),
-            ('what the model expects of anybody', (a @ L @ m).item())]
-    base = pd.DataFrame([dict(part=p, stars=s) for p, s in base if s])
-    return pd.concat([base, f], ignore_index=True)[['part', 'rated', 'stars']]
+    base = [('mean of all ratings', np.nan, model.mu.item()),
+            (f'{model.titles([item])[0]}: its bias', np.nan, model.item_bias[item].item()),
+            ('expected of anybody', np.nan, (a @ L @ m).item())]
+    rated = sorted(zip(model.titles(items), map(float, values), ((X @ a)*y).tolist()), key=lambda part: -abs(part[2]))
+    return pd.DataFrame([part for part in base if part[2]] + rated, columns=['part', 'rated', 'stars'])
 
-# %% ../nbs/06_recommending.ipynb #2635776f
+# %% ../nbs/06_recommending.ipynb #18ec408d
 def plot_why(reasons, ax=None):
     "The parts of `why` from the top down, each from where the one above ended; the dotted line is the prediction."
     ax = ax or plt.subplots(figsize=(7, 0.34*len(reasons) + 0.9))[1]
-    ends, names = reasons.stars.cumsum(), [p if np.isnan(s) else f'{p}, rated {s:g}' for p, s in zip(reasons.part, reasons.rated)]
+    ends = reasons.stars.cumsum()
+    names = [p if np.isnan(s) else f'{p}, rated {s:g}' for p, s in zip(reasons.part, reasons.rated)]
     for y, (end, s) in enumerate(zip(ends, reasons.stars)):
         if y: ax.barh(y, s, left=end - s, height=0.6, color='C0' if s > 0 else 'C6')
         else: ax.plot(end, y, 'o', color='#767c86')
-        ax.text(max(end, end - s*bool(y)), y, f'  {s:+.2f}' if y else f'  {s:.2f}', va='center', fontsize=8)
+        ax.text(1.01, y, f'{s:+.2f}' if y else f'{s:.2f}', transform=ax.get_yaxis_transform(), va='center')
     ax.axvline(ends.iloc[-1], ls=':', color='#767c86')
     ax.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5), xlabel='predicted (stars)')
     ax.grid(axis='y', visible=False)
     ax.use_sticky_edges = False
-    ax.margins(x=0.14)
+    ax.margins(x=0.05)
     return ax
 
-# %% ../nbs/06_recommending.ipynb #62a3d8ed
+# %% ../nbs/06_recommending.ipynb #ffb85e0d
 def film_map(model, items):
-    "The first two principal components of the factors of `items` (n,): places (n, 2), and each axis's share of variance."
+    "The first two principal components of the factors of `items`: places (n, 2), and the axes' shares of variance."
     q = model.item_factors.detach().cpu().double()[torch.as_tensor(items, dtype=torch.long)]
-    if len(q) < 3: raise ValueError(f'a map of {len(q)} films shows nothing; give three or more.')
-    U, S, V = torch.linalg.svd(q - q.mean(0), full_matrices=False)
-    V = V[:2] * V[:2].gather(1, V[:2].abs().argmax(1, keepdim=True)).sign()    # a direction's sign is arbitrary: settle it
-    return ((q - q.mean(0)) @ V.T).float(), (S[:2]**2 / (S**2).sum()).tolist()
+    if min(q.shape) < 2 or len(q) < 3: raise ValueError(f'{len(q)} films with {q.shape[1]} factors make no map; it '
+                                                        'takes 3 films and 2 factors.')
+    U, S, _ = torch.linalg.svd(q - q.mean(0), full_matrices=False)
+    places = U[:, :2]*S[:2]
+    far = places.gather(0, places.abs().argmax(0, keepdim=True))
+    return (places*far.sign()).float(), (S[:2]**2 / (S**2).sum()).tolist()
 
-# %% ../nbs/06_recommending.ipynb #7cde504b
+# %% ../nbs/06_recommending.ipynb #29d697a3
 def plot_map(places, titles, ax=None, size=7):
     "Films at their `places` (n, 2); names where there is room, the first of `titles` first."
     ax = ax or plt.subplots(figsize=(7, 6))[1]
@@ -283,7 +285,7 @@ def plot_map(places, titles, ax=None, size=7):
             text.remove()
     return ax
 
-# %% ../nbs/06_recommending.ipynb #c29a06c9
+# %% ../nbs/06_recommending.ipynb #e938f996
 def list_facts(lists,           # (m, n) item codes, -1 for none
                counts,          # (n_items,) ratings of each film
                n_users:int):    # people who could have rated
@@ -293,13 +295,13 @@ def list_facts(lists,           # (m, n) item codes, -1 for none
     rarity = -(counts[shown].clamp(min=1).double() / n_users).log2()
     return dict(coverage=len(shown.unique())/len(counts), novelty=rarity.mean().item())
 
-# %% ../nbs/06_recommending.ipynb #0075ec8c
+# %% ../nbs/06_recommending.ipynb #a137b03f
 def cautious(counts, stars:float):
     "What to add to scores so that films with few ratings are trusted less: (n_items,) float32, -stars/sqrt(n + 1)."
     if not stars >= 0: raise ValueError(f'stars is {stars}; caution takes off 0 stars or more.')
     return -stars / (counts + 1).float().sqrt()
 
-# %% ../nbs/06_recommending.ipynb #c94fff84
+# %% ../nbs/06_recommending.ipynb #2b0249fb
 def favourites_beside(model,        # a `MatrixFactorization`
                       ratings,      # `Ratings` it was trained on
                       user:int,     # a user code

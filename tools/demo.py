@@ -1,4 +1,4 @@
-"""The main job of the book, from rating files to films to watch, with the methods of lessons 01 to 04.
+"""The main job of the book, from rating files to films to watch, with the methods of lessons 01 to 06.
 
     python tools/demo.py [a MovieLens folder or zip]      # the sample that ships, without an argument
 """
@@ -6,9 +6,10 @@ import sys, time
 from pathlib import Path
 import torch
 from mfbook.ratings import load_ratings
-from mfbook.holdout import split_random, union, rmse, mae, mean_baseline, fit_biases, tune_biases
+from mfbook.holdout import split_random, union, rating_counts, rmse, mae, mean_baseline, fit_biases, tune_biases
 from mfbook.model import MatrixFactorization
 from mfbook.training import fit_sgd
+from mfbook.recommending import favourites_beside, films_where
 
 SAVED = Path('.demo')/'model.safetensors'
 
@@ -50,15 +51,11 @@ def main(path=None):
 
 def films_for(model, ratings, user, n=10, least=20):
     "Print the films `user` rated best beside those that `model` predicts highest among the well-rated unseen ones."
-    own = ratings.take(ratings.users == user)
-    scores = model.scores(user)
-    scores[own.items.long()] = -torch.inf
-    scores[torch.bincount(ratings.items, minlength=ratings.n_items) < least] = -torch.inf
-    best, top = own.values.argsort(descending=True, stable=True)[:n], scores.topk(n)
-    left = [f'{v:.1f} {t[:36]}' for v, t in zip(own.values[best], ratings.titles(own.items[best]))]
-    right = [f'{s:.1f} {t[:44]}' for s, t in zip(top.values.clamp(*ratings.rating_range), ratings.titles(top.indices))]
-    print(f'\nUser {ratings.user_ids[user]}, who rated {len(own)} films:\n')
+    n_films, counts = rating_counts(ratings)
+    beside = favourites_beside(model, ratings, user, n, films_where(ratings, least=least, counts=counts)).fillna('')
+    print(f'\nUser {ratings.user_ids[user]}, who rated {n_films[user]} films:\n')
     print(f'{"Rated best":<42}Predicted highest (unseen, {least} ratings or more)')
-    for l, r in zip(left + ['']*(n - len(left)), right): print(f'{l:<42}{r}')
+    for stars, title, predicted, new in beside.itertuples(index=False):
+        print(f'{stars:<3} {title[:36]:<37} {predicted} {new[:44]}'.rstrip())
 
 if __name__ == '__main__': main(*sys.argv[1:2])
