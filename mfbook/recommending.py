@@ -79,7 +79,7 @@ def recommend(model,         # a `MatrixFactorization`
     if model.movies is not None: f['genres'] = model.movies.genres.to_numpy()[best.numpy()]
     return f.assign(predicted=scores[best].clamp(*model.rating_range).numpy().round(2))
 
-# %% ../nbs/06_recommending.ipynb #858143e9
+# %% ../nbs/06_recommending.ipynb #f30bbba6
 def recommend_all(model,             # a `MatrixFactorization`
                   seen,              # `Ratings`: what each user knows is left out of their list
                   n:int=10,          # films a list
@@ -87,6 +87,7 @@ def recommend_all(model,             # a `MatrixFactorization`
                   users=None,        # user codes; None for all
                   slab:int=2**22):   # scores in memory at a time
     "The lists of many users, best first: (m, n) int64 item codes, -1 where a list has no more films."
+    if n < 1: raise ValueError(f'n is {n}; a list has 1 film or more.')
     users, known = range(model.n_users) if users is None else users, _items_by_user(seen)
     users, step = torch.as_tensor(users, dtype=torch.long), max(1, slab // model.n_items)
     lists = torch.full((len(users), n), -1)

@@ -52,10 +52,10 @@ def main(path=None):
 def films_for(model, ratings, user, n=10, least=20):
     "Print the films `user` rated best beside those that `model` predicts highest among the well-rated unseen ones."
     n_films, counts = rating_counts(ratings)
-    beside = favourites_beside(model, ratings, user, n, films_where(ratings, least=least, counts=counts)).fillna('')
+    beside = favourites_beside(model, ratings, user, n, films_where(ratings, least=least, counts=counts))
     print(f'\nUser {ratings.user_ids[user]}, who rated {n_films[user]} films:\n')
     print(f'{"Rated best":<42}Predicted highest (unseen, {least} ratings or more)')
-    for stars, title, predicted, new in beside.itertuples(index=False):
+    for stars, title, predicted, new in beside.map(lambda x: x if x == x else '').itertuples(index=False):
         print(f'{stars:<3} {title[:36]:<37} {predicted} {new[:44]}'.rstrip())
 
 if __name__ == '__main__': main(*sys.argv[1:2])
