@@ -284,6 +284,7 @@ const skeleton = (id, H, model) => `
       <${H} id="${id}-yours">Your stars</${H}>
       <div class="rate-cards"></div>
       <button type="button" class="rate-button rate-more-films">More films</button>
+      <button type="button" class="rate-glance" aria-hidden="true" tabindex="-1"></button>
     </section>
     <section class="rate-answer" aria-labelledby="${id}-ten">
       <${H} id="${id}-ten">Ten films for you</${H}>
@@ -298,7 +299,6 @@ const skeleton = (id, H, model) => `
         <select>${[5, 10, 20, 50, 100].map(n => `<option${n === 50 ? ' selected' : ''}>${n}</option>`).join('')}</select> ratings</label></p>
     </section>
   </div>
-  <button type="button" class="rate-glance" aria-hidden="true" tabindex="-1"></button>
   <section aria-labelledby="${id}-why">
     <${H} id="${id}-why">Why <span class="rate-film-name"></span></${H}>
     <p class="rate-quiet rate-genres"></p>
@@ -344,7 +344,8 @@ function start(root, model) {
     best = model.byCount.filter(i => model.count[i] >= +least.value && !rated.has(i)).sort((i, j) => score[j] - score[i]).slice(0, 10)
     cards.forEach((c, i) => c.set(rated.get(i) || 0))
     ten.forEach((row, n) => row(best[n], stars(best[n]), byTaste ? signed(score[best[n]]) : stars(best[n]).toFixed(2), best[n] === explained()))
-    part('about').textContent = rated.size ? `From your ${count(rated.size, 'film')}.` : 'You have not rated a film yet: this is what is expected of anybody.'
+    part('about').textContent = (rated.size ? `Computed from your stars for ${count(rated.size, 'film')}.`
+      : 'You have not rated a film yet: this is what is expected of anybody.') + (byTaste ? ' The numbers are what your own factors add to each film.' : '')
     part('glance').textContent = `1. ${model.short[best[0]]}, ${stars(best[0]).toFixed(1)} stars \u2193`
     explain(explained())
     drawMap(part('map'), model, i => i === explained() ? 'chosen' : rated.has(i) ? 'mine' : best.includes(i) ? 'best' : 'film', fold.w)
