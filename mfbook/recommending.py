@@ -184,7 +184,7 @@ def fold_in_item(self:MatrixFactorization,
     "The `Row` of a new film: ridge regression of its ratings on its raters' factors, towards the model's prior."
     return _fold(self, 'item', users, values)
 
-# %% ../nbs/06_recommending.ipynb #d3b6ecbf
+# %% ../nbs/06_recommending.ipynb #a7149efe
 def _film(films, key):
     "The item code of a raw id or a title."
     if len(at := np.flatnonzero([key == i for i in films.item_ids])): return int(at[0])
@@ -206,7 +206,7 @@ def my_ratings(films,         # a model or `Ratings`: whatever has titles and a 
     if wrong: raise ValueError('\n'.join(wrong))
     return torch.tensor([*found], dtype=torch.long), torch.tensor([*found.values()], dtype=torch.float32)
 
-# %% ../nbs/06_recommending.ipynb #ee5e1dad
+# %% ../nbs/06_recommending.ipynb #5ec9cf11
 def learn_prior(model,     # a trained `MatrixFactorization`; its prior is replaced
                 ratings):  # the `Ratings` it was trained on
     "Set the prior of both sides to the mean and the precision of the model's own rows. Returns the model."
@@ -221,7 +221,7 @@ def learn_prior(model,     # a trained `MatrixFactorization`; its prior is repla
     model.prior_per_rating = False
     return model
 
-# %% ../nbs/06_recommending.ipynb #400d83e4
+# %% ../nbs/06_recommending.ipynb #414e89f2
 def why(model,      # a `MatrixFactorization`
         items,      # (n,) codes of the films somebody rated
         values,     # (n,) her ratings, in stars
@@ -237,7 +237,7 @@ def why(model,      # a `MatrixFactorization`
     rated = sorted(zip(model.titles(items), map(float, values), ((X @ a)*y).tolist()), key=lambda part: -abs(part[2]))
     return pd.DataFrame([part for part in base if part[2]] + rated, columns=['part', 'rated', 'stars'])
 
-# %% ../nbs/06_recommending.ipynb #18ec408d
+# %% ../nbs/06_recommending.ipynb #4474f4ee
 def plot_why(reasons, ax=None):
     "The parts of `why` from the top down, each from where the one above ended; the dotted line is the prediction."
     ax = ax or plt.subplots(figsize=(7, 0.34*len(reasons) + 0.9))[1]
@@ -254,7 +254,7 @@ def plot_why(reasons, ax=None):
     ax.margins(x=0.05)
     return ax
 
-# %% ../nbs/06_recommending.ipynb #ffb85e0d
+# %% ../nbs/06_recommending.ipynb #4ebba7cf
 def film_map(model, items):
     "The first two principal components of the factors of `items`: places (n, 2), and the axes' shares of variance."
     q = model.item_factors.detach().cpu().double()[torch.as_tensor(items, dtype=torch.long)]
@@ -265,7 +265,7 @@ def film_map(model, items):
     far = places.gather(0, places.abs().argmax(0, keepdim=True))
     return (places*far.sign()).float(), (S[:2]**2 / (S**2).sum()).tolist()
 
-# %% ../nbs/06_recommending.ipynb #29d697a3
+# %% ../nbs/06_recommending.ipynb #b3f1168c
 def plot_map(places, titles, ax=None, size=7):
     "Films at their `places` (n, 2); names where there is room, the first of `titles` first."
     ax = ax or plt.subplots(figsize=(7, 6))[1]
@@ -286,7 +286,7 @@ def plot_map(places, titles, ax=None, size=7):
             text.remove()
     return ax
 
-# %% ../nbs/06_recommending.ipynb #e938f996
+# %% ../nbs/06_recommending.ipynb #b370db90
 def list_facts(lists,           # (m, n) item codes, -1 for none
                counts,          # (n_items,) ratings of each film
                n_users:int):    # people who could have rated
@@ -296,13 +296,13 @@ def list_facts(lists,           # (m, n) item codes, -1 for none
     rarity = -(counts[shown].clamp(min=1).double() / n_users).log2()
     return dict(coverage=len(shown.unique())/len(counts), novelty=rarity.mean().item())
 
-# %% ../nbs/06_recommending.ipynb #a137b03f
+# %% ../nbs/06_recommending.ipynb #12ebb4f7
 def cautious(counts, stars:float):
     "What to add to scores so that films with few ratings are trusted less: (n_items,) float32, -stars/sqrt(n + 1)."
     if not stars >= 0: raise ValueError(f'stars is {stars}; caution takes off 0 stars or more.')
     return -stars / (counts + 1).float().sqrt()
 
-# %% ../nbs/06_recommending.ipynb #2b0249fb
+# %% ../nbs/06_recommending.ipynb #b9024779
 def favourites_beside(model,        # a `MatrixFactorization`
                       ratings,      # `Ratings` it was trained on
                       user:int,     # a user code

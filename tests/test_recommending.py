@@ -4,6 +4,7 @@ from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 import matplotlib.pyplot as plt
+from matplotlib.colors import to_rgba
 import numpy as np
 import pandas as pd
 import pytest
@@ -109,6 +110,12 @@ def test_an_empty_prior_is_an_error_and_not_an_arbitrary_row(ratings):
     with pytest.raises(ValueError, match='do not settle 4 numbers, and the model\'s prior is empty. Was it trained with decay=0'):
         m.fold_in(ratings, [4.]*len(ratings))
 
+def test_a_price_of_nothing_is_noticed_through_rounding_errors():
+    for seed in range(40):
+        _, m = small(k=6, seed=seed)
+        m.user_prior_precision.zero_()
+        with pytest.raises(ValueError, match='3 ratings do not settle 7 numbers'): m.fold_in([0, 3, 5], [4., 1, 2])
+
 # --- why ---
 
 @settings(max_examples=100, deadline=None)
@@ -145,6 +152,8 @@ def test_plot_why_writes_every_part_and_ends_at_the_prediction():
     assert len(ax.patches) == len(reasons) - 1
     assert ax.patches[-1].get_x() + ax.patches[-1].get_width() == pytest.approx(reasons.stars.sum())
     assert [b.get_width() for b in ax.patches] == pytest.approx(reasons.stars[1:].tolist())
+    up, down = ({b.get_facecolor() for b in ax.patches if (b.get_width() > 0) == sign} for sign in (True, False))
+    assert up == {to_rgba('C0')} and down == {to_rgba('C6')}
     plt.close('all')
 
 # --- lists ---
@@ -167,6 +176,7 @@ def test_all_at_once_equals_one_by_one(seed, n, slab, ties):
         one = recommend(m, u, r.items[r.users == u], n, plus).title.tolist()
         assert m.titles(lists[u][lists[u] >= 0]) == one
         assert lists[u].tolist() == lists[u][lists[u] >= 0].tolist() + [-1]*(n - len(one))
+    assert (recommend_all(m, r.take(slice(0, 0)), 8, slab=slab).sort(1).values == torch.arange(8)).all()
 
 def test_a_list_is_a_sort_by_score_then_code_without_the_seen():
     r, m = small()
