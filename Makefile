@@ -9,7 +9,7 @@ SPEC    = settings.ini constraints.txt setup.py
 export CHECK = import sys; v = sys.version_info[:2]; v >= (3, 11) or sys.exit('mfbook needs Python 3.11 or newer. \
   $(PYTHON) is %d.%d; name another, as in: make demo PYTHON=python3.12' % v)
 
-.PHONY: help demo test export book docs readme clean
+.PHONY: help demo test export book docs preview browser readme clean
 
 help:
 	@echo 'make demo     install into .venv, train on the ratings that ship, print the table and ten films'
@@ -17,6 +17,8 @@ help:
 	@echo 'make export   write mfbook/*.py from the notebooks'
 	@echo 'make book     execute every notebook again and store its outputs'
 	@echo 'make docs     build the site into _docs/, and README.md'
+	@echo 'make preview  build the site and serve it on this machine'
+	@echo 'make browser  install chromium, which the tests of the site use (Debian, Ubuntu)'
 	@echo 'make readme   README.md alone'
 	@echo 'make clean    remove what these commands made, .venv too'
 
@@ -35,11 +37,17 @@ book: export
 docs: export
 	@$(PY) tools/build_docs.py
 
+preview: docs
+	@$(PY) tools/serve.py
+
+browser:
+	@tools/install_browser.sh
+
 readme: export
 	@$(PY) tools/build_docs.py --readme
 
 clean:
-	@rm -rf .venv .demo _docs _proc build dist *.egg-info .pytest_cache .hypothesis nbs/nbdev.yml
+	@rm -rf .venv .demo _docs _proc build dist *.egg-info .pytest_cache .hypothesis nbs/nbdev.yml nbs/reference
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A .venv that is already there is kept, with the torch in it: see "torch without a GPU" in the README.

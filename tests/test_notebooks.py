@@ -98,6 +98,11 @@ def test_lesson_exports_the_module_it_is_named_after(path):
     assert f'#| default_exp {path.stem[3:]}' in read_nb(path).cells[1].source
 
 @pytest.mark.parametrize('path', **every_lesson)
+def test_colab_can_run_it(path):
+    "The third cell installs the book where the lesson is opened in Colab, and does nothing elsewhere."
+    assert read_nb(path).cells[2].source == f'#| hide\n#| eval: false\n! [ -e /content ] && pip install -q git+{cfg.git_url}    # in Colab'
+
+@pytest.mark.parametrize('path', **every_lesson)
 def test_lesson_shows_its_exports(path):
     "Each in its place in the story, not folded away."
     assert [c.idx_ for c in code_cells(read_nb(path)) if flags(c) & {'export', 'exporti'}] == [], 'use `#| exports`'

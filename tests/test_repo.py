@@ -39,16 +39,9 @@ def test_modules_are_in_step_with_the_notebooks(tmp_path):
 
 def test_readme_is_in_step_with_the_index_notebook(build_docs, monkeypatch):
     monkeypatch.chdir(root)
-    assert text('README.md') == build_docs.readme(), 'run make readme'
-
-def test_the_site_builds():
-    "Every notebook makes a page, nothing in it is misunderstood, and no link inside the site leads nowhere."
-    made = subprocess.run([sys.executable, root/'tools'/'build_docs.py', '--site'], capture_output=True, text=True)
-    assert made.returncode == 0, made.stderr
-    pages = {re.sub(r'^\d+_', '', p.stem) for p in (root/'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts}
-    assert {p.stem for p in (root/'_docs').rglob('*.html')} == pages
-    fonts = [p.name for p in (root/'_docs').rglob('*.css') if '@import' in p.read_text(encoding='utf-8')]
-    assert fonts == [], 'a stylesheet that asks another server for a font'
+    made, pictures = build_docs.readme()
+    assert text('README.md') == made, 'run make readme'
+    assert pictures and {name: text(name) for name in pictures} == pictures, 'run make readme'
 
 # ---- the modules
 
@@ -149,17 +142,34 @@ def test_the_sidebar_lists_every_notebook_once():
     assert sorted(listed) == sorted(there)
     assert [h for h in listed if h[:2].isdigit()] == sorted(h for h in listed if h[:2].isdigit()), 'lessons in their order'
 
+def test_the_sidebar_has_the_parts_a_reader_looks_for():
+    bar = yaml.safe_load(text('_quarto.yml'))['website']['sidebar']['contents']
+    assert [part['section'] for part in bar] == ['Start', 'Lessons', 'Exercises', 'Results', 'Reference']
+    assert [h for h in hrefs(bar) if h.startswith('reference/')] == [f'reference/{m}.qmd' for m in number]
+
 def test_the_home_page_lists_every_lesson():
-    assert [m for m in re.findall(r'\]\((\d\d_\w+)\.ipynb\)', text('nbs/index.ipynb'))] == [f'{n:02}_{m}' for m, n in number.items()]
+    "As a card; a lesson may be named in prose as well."
+    assert [m for m in re.findall(r'\[\d\d [^]]+\]\((\d\d_\w+)\.ipynb\)', text('nbs/index.ipynb'))] == [f'{n:02}_{m}' for m, n in number.items()]
 
 def test_links_of_the_readme_lead_to_files():
     links = [l for l in re.findall(r'\]\(([^)#\s]+)', text('README.md')) if not re.match(r'\w+:', l)]
     assert links and [l for l in links if not (root/l).exists()] == []
 
+WORKFLOWS = {name: yaml.safe_load(text(f'.github/workflows/{name}.yml')) for name in ('test', 'docs')}
+
+def test_the_workflows_run_what_the_book_promises():
+    job, = WORKFLOWS['test']['jobs'].values()
+    assert job['strategy']['matrix'] == {'os': ['ubuntu-latest', 'macos-latest'], 'python': ['3.11', '3.12', '3.13']}
+    assert job['strategy']['matrix']['python'][0] == cfg.min_python
+    runs = lambda job: [s['run'] for s in job['steps'] if 'run' in s]
+    assert runs(job)[-2:] == ['make demo', 'make test']
+    assert 'nbdev_docs' in runs(WORKFLOWS['docs']['jobs']['build'])
+    assert [s['uses'].split('@')[0] for s in WORKFLOWS['docs']['jobs']['deploy']['steps']] == ['actions/deploy-pages']
+
 # ---- commands, and what is committed
 
 @pytest.mark.parametrize('target, runs', {'demo': 'tools/demo.py', 'test': '-m pytest', 'export': 'nbdev_export()', 'book': 'tools/book.py',
-                                          'docs': 'tools/build_docs.py', 'readme': 'tools/build_docs.py --readme', 'clean': 'rm -rf .venv'}.items())
+                                          'docs': 'tools/build_docs.py', 'preview': 'tools/serve.py', 'browser': 'tools/install_browser.sh', 'readme': 'tools/build_docs.py --readme', 'clean': 'rm -rf .venv'}.items())
 def test_make_target(target, runs):
     make = subprocess.run(['make', '-n', target], cwd=root, capture_output=True, text=True)
     assert make.returncode == 0 and runs in make.stdout, make.stderr
@@ -167,7 +177,7 @@ def test_make_target(target, runs):
 
 def test_ci_calls_the_readmes_two_commands():
     commands = [l for l in text('.ci/run').splitlines() if l.startswith('make ')]
-    assert commands == ['make demo', 'make test'] and os.access(root/'.ci'/'run', os.X_OK)
+    assert commands == ['make demo', 'make test'] and 'MFBOOK_BROWSER=1' in text('.ci/run') and os.access(root/'.ci'/'run', os.X_OK)
     assert all(f'\n{c}\n' in text('README.md') for c in commands)
 
 # Written in two halves, so that this file does not hold what it looks for.

@@ -2,13 +2,14 @@
 
     python tools/book.py [nbs/01_ratings.ipynb ...]      # all of them without an argument
 
-Stops at the first cell that fails, and then leaves that notebook as it was. Cells flagged `#| notest` or `#| slow` keep
+All of them: the seconds that each lesson took go to `benchmarks/lessons.json`, for the home page to tell. Stops at the first cell that fails, and then leaves that notebook as it was. Cells flagged `#| notest` or `#| slow` keep
 the outputs they have. Figures are stored as SVG, and running twice gives the same bytes, cells that print timings apart.
 """
-import os, sys, time
+import json, math, os, sys, time
 from pathlib import Path
 
 root = Path(__file__).resolve().parent.parent
+LESSONS = root/'benchmarks'/'lessons.json'
 os.environ['SOURCE_DATE_EPOCH'] = '0'      # matplotlib writes this instead of today's date into an SVG
 
 from execnb.nbio import read_nb, write_nb
@@ -40,8 +41,11 @@ if __name__ == '__main__':
     paths = [Path(p).resolve() for p in sys.argv[1:]] or sorted(nbglob(root/'nbs', as_path=True))
     if len(paths) == 1: run_book(paths[0], flags)
     else:
+        seconds = json.loads(LESSONS.read_text(encoding='utf-8')) if LESSONS.exists() else {}
         for p in paths:                    # one process each: a lesson starts with nothing in memory, as its reader does
             t = time.time()
             code = os.spawnv(os.P_WAIT, sys.executable, [sys.executable, __file__, str(p)])
             if code: raise SystemExit(code)
             print(f'{p.name:24} {time.time()-t:5.1f} s')
+            if p.name[:2].isdigit(): seconds[p.stem] = math.ceil(time.time() - t)
+            LESSONS.write_text(json.dumps(seconds, indent=1, sort_keys=True) + '\n', encoding='utf-8')

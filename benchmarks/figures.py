@@ -1,0 +1,34 @@
+"""The ledger drawn: the ladder of methods, error against time."""
+import matplotlib.pyplot as plt
+import pandas as pd
+from mfbook.holdout import COLORS
+from ledger import read
+
+QUICK = 0.05      # seconds; what takes less stands at the left edge, because a logarithm knows no zero
+
+def ladder(**where):
+    "A row a method, worst first: mean, lowest and highest test RMSE over the runs, and the mean seconds of one."
+    g = read(**where).groupby('method')
+    f = pd.DataFrame({'rmse': g.rmse.mean(), 'lowest': g.rmse.min(), 'highest': g.rmse.max(), 'seconds': g.seconds.mean(), 'runs': g.size()})
+    return f.sort_values('rmse', ascending=False)
+
+def plot_results(f, ax=None):
+    "RMSE against seconds: a dot a method with the span of its runs, its name beside it."
+    if ax is None: _, ax = plt.subplots(figsize=(7, 2.9))
+    x = f.seconds.clip(lower=QUICK)
+    ax.plot(x, f.rmse, color='#767c86', lw=0.8, ls=':')
+    for name, r in f.iterrows():
+        at, color = max(r.seconds, QUICK), COLORS[name]
+        ax.plot([at, at], [r.lowest, r.highest], color=color, lw=2.5, alpha=0.45, solid_capstyle='round')
+        ax.plot(at, r.rmse, 'o', ms=9, color=color)
+        ax.annotate(f'{name}  {r.rmse:.3f}', (at, r.rmse), xytext=(8, 9), textcoords='offset points', color=color, fontweight='bold')
+    ax.set(xscale='log', xlabel='seconds to choose the settings and fit', ylabel='RMSE on held-out ratings (stars)', xlim=(QUICK/1.6, x.max()*12))
+    ax.xaxis.set_major_formatter(lambda v, _: f'{v:g}')
+    ax.minorticks_off()
+    return ax
+
+def results_table():
+    "Mean test RMSE and its standard deviation: a row a data set and split, a column a method."
+    g = read().groupby(['data', 'split', 'method']).rmse
+    cells = (g.mean().map('{:.4f}'.format) + g.std().map(' ({:.4f})'.format)).unstack('method').fillna('')
+    return cells[[m for m in COLORS if m in cells]].rename_axis(columns=None).reset_index()

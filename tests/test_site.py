@@ -1,0 +1,226 @@
+"""The built site in a real browser: every page in light, in dark and at a phone's width, by mouse and by keyboard alone.
+
+Needs chromium (`tools/install_browser.sh`). Without it these tests are skipped and say so; with MFBOOK_BROWSER=1, as in
+CI, they fail instead.
+"""
+import importlib.util, os, re, shutil, subprocess, sys
+from pathlib import Path
+
+import pytest
+from nbdev.config import get_config
+
+root = Path(__file__).resolve().parent.parent
+site = root/'_docs'
+cfg = get_config(root/'settings.ini')
+chromium = next(filter(None, map(shutil.which, ['chromium', 'chromium-browser', 'google-chrome'])), None)
+FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync']
+
+@pytest.fixture(scope='module')
+def base():
+    "The site, built anew and served on this machine; where it is."
+    made = subprocess.run([sys.executable, root/'tools'/'build_docs.py', '--site'], capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr
+    spec = importlib.util.spec_from_file_location('serve', root/'tools'/'serve.py')
+    serve = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(serve)
+    server, address = serve.start()
+    yield address
+    server.shutdown()
+
+@pytest.fixture(scope='module')
+def browser():
+    if not chromium:
+        if os.environ.get('MFBOOK_BROWSER'): pytest.fail('no chromium here: run tools/install_browser.sh', pytrace=False)
+        pytest.skip('no chromium here: tools/install_browser.sh installs it')
+    from playwright.sync_api import sync_playwright
+    with sync_playwright() as p:
+        b = p.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield b
+        b.close()
+
+class Visit:
+    "A page in a fresh browser; what went wrong in it is in `faults`."
+    def __init__(self, browser, base, scheme='light', width=1280):
+        self.context = browser.new_context(color_scheme=scheme, viewport=dict(width=width, height=900))
+        self.page, self.base, self.faults = self.context.new_page(), base, []
+        self.page.on('console', lambda m: m.type in ('error', 'warning') and self.faults.append(f'{m.type} in the console: {m.text}'))
+        self.page.on('pageerror', lambda e: self.faults.append(f'a script failed: {e}'))
+        # a request that is given up because the page was left is no fault
+        self.page.on('requestfailed', lambda r: r.failure == 'net::ERR_ABORTED' or self.faults.append(f'{r.url} could not be had'))
+        self.page.on('response', lambda r: r.status >= 400 and self.faults.append(f'{r.url} answers {r.status}'))
+        self.page.on('request', lambda r: r.url.startswith((base, 'data:', 'blob:')) or self.faults.append(f'{r.url} is another server'))
+    def open(self, name):
+        self.page.goto(self.base + name, wait_until='networkidle')
+        return self.page
+    def __enter__(self): return self
+    def __exit__(self, *error): self.context.close()
+
+def names(): return sorted(p.relative_to(site).as_posix() for p in site.rglob('*.html') if p.name != '404.html')
+
+def test_every_page_is_there(base):
+    "One for each notebook, one for each module's reference, and the page for lost readers; and no stylesheet asks another server for a font."
+    notebooks = {re.sub(r'^\d+_', '', p.relative_to(root/'nbs').as_posix()).removesuffix('.ipynb') for p in (root/'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts}
+    reference = {f'reference/{p.stem}' for p in (root/'mfbook').glob('*.py') if p.stem[0] != '_'}
+    assert {n.removesuffix('.html') for n in names()} == notebooks | reference and (site/'404.html').is_file()
+    assert [p.name for p in site.rglob('*.css') if re.search(r'@import|url\([\'"]?(https?:)?//', p.read_text(encoding='utf-8'))] == []
+
+def test_a_lesson_shows_its_code_with_the_way_to_the_source(base):
+    "Each public function of a module stands open in its lesson under its own heading, which links to its line; the reference has its parameters."
+    lesson, reference = ((site/f'{n}.html').read_text(encoding='utf-8') for n in ('training', 'reference/training'))
+    source = (root/'mfbook'/'training.py').read_text(encoding='utf-8').splitlines()
+    for name in ('fit_sgd', 'tune_sgd', 'batches', 'penalised_loss'):
+        line = next(i for i, l in enumerate(source, 1) if l.startswith(f'def {name}('))
+        for text in (lesson, reference):
+            assert f'id="{name}"' in text and f'{cfg.git_url}/blob/{cfg.branch}/mfbook/training.py#L{line}"' in text, name
+        assert re.search(rf'<span class="kw">def</span> <span class="fu">{name}</span>', lesson), f'{name} is folded away'
+    plain = re.sub(r'<[^>]+>', '', reference)
+    assert 'price of the factors&#x27; squared length, per rating' in plain or "price of the factors’ squared length, per rating" in plain
+    assert 'href="../training.html#fit_sgd"' in reference and 'href="../model.html#matrixfactorization"' in reference
+
+LOOKS = dict(light=('light', 1280), dark=('dark', 1280), phone=('light', 390))
+
+@pytest.mark.parametrize('look', LOOKS)
+def test_every_page_loads(browser, base, look):
+    "No console error, no failed request, no other server, no sideways scrolling, and the colours asked for."
+    faults = []
+    with Visit(browser, base, *LOOKS[look]) as v:
+        for name in names():
+            page = v.open(name)
+            wide, window = page.evaluate('[document.documentElement.scrollWidth, innerWidth]')
+            if wide > window: v.faults.append(f'it is {wide - window} pixels too wide')
+            shade = page.evaluate('getComputedStyle(document.body).backgroundColor.match(/\\d+/g).slice(0, 3).map(Number).reduce((a, b) => a + b)')
+            if (shade < 384) != (look == 'dark'): v.faults.append(f'its background is {"dark" if shade < 384 else "light"}')
+            code = page.evaluate('[...document.querySelectorAll("main div.sourceCode pre")].filter(e => e.scrollWidth > e.clientWidth + 1).length')
+            if code: v.faults.append(f'{code} pieces of code scroll sideways')
+            faults += [f'{name}: {f}' for f in v.faults]
+            v.faults.clear()
+    assert faults == []
+
+def test_formulas_are_set(browser, base):
+    "KaTeX, from the site itself, has set every formula, without an error."
+    with Visit(browser, base) as v:
+        pages = [n for n in names() if 'class="math' in (site/n).read_text(encoding='utf-8')]
+        assert pages
+        for name in pages:
+            page = v.open(name)
+            assert page.locator('.math').count() == page.locator('.math .katex').count(), name
+            assert page.locator('.katex-error').count() == 0, name
+
+@pytest.mark.parametrize('words, leads', [('fit_sgd', r'training\.html#fit_sgd$'), ('Koren', r'\.html')])
+def test_search(browser, base, words, leads):
+    "A function, and a word from a lesson."
+    with Visit(browser, base) as v:
+        page = v.open('index.html')
+        page.locator('.smalldocs-search input').first.fill(words)
+        page.wait_for_selector('.search-result')
+        found = [a.get_attribute('href') for a in page.locator('.search-result').all()]
+        assert any(re.search(leads, h) for h in found), found
+        page.locator('.smalldocs-search input').first.press('ArrowDown')
+        page.locator('.search-result').first.click()
+        page.wait_for_load_state()
+        assert words.lower() in page.locator('main').inner_text().lower()
+        assert v.faults == []
+
+@pytest.mark.parametrize('scheme', ['light', 'dark'])
+def test_the_theme_lasts(browser, base, scheme):
+    "The toggle changes the colours, and the next page and the next visit keep them."
+    dark = lambda page: page.wait_for_timeout(150) or page.evaluate('document.documentElement.classList.contains("quarto-dark")')
+    with Visit(browser, base, scheme) as v:
+        page = v.open('index.html')
+        before = dark(page)
+        assert before == (scheme == 'dark')
+        page.locator('.quarto-color-scheme-toggle').first.click()
+        assert dark(page) != before
+        assert dark(v.open('ratings.html')) != before
+        page.reload()
+        assert dark(page) != before
+
+AXE = ['critical', 'serious']
+
+@pytest.mark.parametrize('look', LOOKS)
+def test_accessibility(browser, base, look):
+    "axe-core finds nothing serious. The colours of code, thousands of words of it, are looked at on one page; on a phone they are the same."
+    import axe_playwright_python
+    axe = (Path(axe_playwright_python.__file__).parent/'axe.min.js').read_text(encoding='utf-8')
+    faults = []
+    with Visit(browser, base, *LOOKS[look]) as v:
+        for name in [*names(), '404.html']:
+            page = v.open(name)
+            page.evaluate(axe)
+            without = [['svg > *']] + ([['div.sourceCode']] if name != 'model.html' else [])
+            found = page.evaluate('([without, phone]) => axe.run({exclude: without}, phone ? {rules: {"color-contrast": {enabled: false}}} : {})',
+                                  [without, look == 'phone'])['violations']
+            faults += [f'{name}: {f["id"]} ({f["help"]}): {f["nodes"][0]["html"][:150]} and {len(f["nodes"]) - 1} more' for f in found if f['impact'] in AXE]
+    assert faults == []
+
+def test_the_keyboard_reaches_everything(browser, base):
+    "Tab alone comes past every link, button and field that can be seen, and each shows that it has the focus."
+    here = '''() => { const e = document.activeElement, s = getComputedStyle(e);
+        return [e.dataset.n || '', s.outlineStyle !== 'none' || s.boxShadow !== 'none']; }'''
+    with Visit(browser, base) as v:
+        for name in ('index.html', 'reference/holdout.html'):
+            page = v.open(name)
+            total = page.evaluate('''() => { let n = 0;
+                for (const e of document.querySelectorAll('a[href], button, input, select, summary, [tabindex="0"]'))
+                    if (e.checkVisibility({visibilityProperty: true}) && e.tabIndex >= 0) e.dataset.n = ++n;
+                return n; }''')
+            seen, plain = set(), set()
+            for _ in range(total + 15):
+                page.keyboard.press('Tab')
+                n, shown = page.evaluate(here)
+                if n: seen.add(int(n))
+                if n and not shown: plain.add(page.evaluate('document.activeElement.outerHTML')[:100])
+            missed = [page.evaluate(f'document.querySelector(`[data-n="{n}"]`).outerHTML')[:100] for n in set(range(1, total + 1)) - seen]
+            assert missed == [] and plain == set(), name
+
+def test_the_sidebar_opens_on_a_phone(browser, base):
+    with Visit(browser, base, 'light', 390) as v:
+        page = v.open('index.html')
+        link = page.locator('#quarto-sidebar a', has_text='03 The model')
+        assert link.bounding_box()['x'] < 0 or not link.is_visible()
+        page.locator('.quarto-secondary-nav .quarto-btn-toggle').click()
+        link.click()
+        page.wait_for_url('**/model.html')
+        assert v.faults == []
+
+def test_what_stands_beside_a_lesson(browser, base):
+    "Breadcrumbs, previous and next, Colab, the notebook itself, and where to report an issue."
+    with Visit(browser, base) as v:
+        page = v.open('holdout.html')
+        assert page.locator('.quarto-title-breadcrumbs').inner_text().split('\n')[0] == 'Lessons'
+        assert [a.get_attribute('href') for a in page.locator('.page-navigation a').all()] == ['ratings.html', 'model.html']
+        place = f'{cfg.user}/{cfg.repo}/blob/{cfg.branch}/nbs/02_holdout.ipynb'
+        assert page.get_by_text('Open in Colab').get_attribute('href') == f'https://colab.research.google.com/github/{place}'
+        assert page.get_by_text('Report an issue').get_attribute('href') == f'{cfg.git_url}/issues/new'
+        notebook = page.request.get(base + page.get_by_text('Download notebook').get_attribute('href'))
+        assert notebook.body() == (root/'nbs'/'02_holdout.ipynb').read_bytes()
+
+def test_printing_leaves_the_page_alone(browser, base):
+    "On paper there is the text, and nothing to click."
+    with Visit(browser, base, 'dark') as v:
+        page = v.open('model.html')
+        page.emulate_media(media='print')
+        for part in ('#quarto-header', '#quarto-sidebar', '#quarto-margin-sidebar', '.page-navigation'): assert not page.locator(part).is_visible(), part
+        assert page.locator('main h1').is_visible()
+        assert page.evaluate('getComputedStyle(document.body).backgroundColor') == 'rgb(255, 255, 255)'
+
+def test_a_lost_reader(browser, base):
+    "An address that leads nowhere, at any depth, shows the page that says so, whole and with a way back."
+    with Visit(browser, base) as v:
+        for name in ('nowhere.html', 'deep/er/nowhere'):
+            page = v.open(name)
+            assert page.locator('main h1').inner_text() == 'No such page'
+            assert [f for f in v.faults if name not in f and '404 (' not in f] == []
+            v.faults.clear()
+        page.locator('main').get_by_text('what the book makes').click()
+        page.wait_for_url('**/index.html')
+        assert v.faults == []
+
+def test_pages_as_markdown(base):
+    "`llms.txt` names every page but the 404, each with its Markdown twin; `sitemap.xml` has every page."
+    address = cfg.doc_host + cfg.doc_baseurl + '/'
+    pages = {n.removesuffix('.html') for n in names()}
+    listed = re.findall(rf'\]\({re.escape(address)}(\S+)\.llms\.md\)', (site/'llms.txt').read_text(encoding='utf-8'))
+    assert set(listed) == pages and len(listed) == len(pages) and listed[0] == 'index'
+    for n in pages: assert len((site/f'{n}.llms.md').read_text(encoding='utf-8')) > 300, n
+    assert set(re.findall(rf'<loc>{re.escape(address)}(\S+)\.html</loc>', (site/'sitemap.xml').read_text(encoding='utf-8'))) == pages
