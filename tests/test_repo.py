@@ -63,7 +63,7 @@ def test_a_module_imports_only_earlier_lessons(path):
 def test_a_lesson_uses_only_earlier_lessons(name):
     "In the cells that are not exported too: a reader of lesson N has read no later one."
     nb = read_nb(root/'nbs'/f'{number[name]:02}_{name}.ipynb')
-    used = [m for c in nb.cells if c.cell_type == 'code' and not c.source.lstrip().startswith(('%', '!')) for m in mfbook_imports(c.source)]
+    used = [m for c in nb.cells if c.cell_type == 'code' and not re.search(r'^[%!]', c.source, re.M) for m in mfbook_imports(c.source)]
     assert [m for m in used if number[m] > number[name]] == []
 
 @pytest.mark.parametrize('path', **every_module)
