@@ -7,7 +7,7 @@ nbdev processes the notebooks into `_proc/` (its imports, exports and signatures
 same `_quarto.yml` that Quarto reads. A fault in a page (`tools/check_pages.py`), whatever smalldocs does not understand,
 and every link inside the site that leads nowhere, stop the build. The same bytes every time, and nothing is fetched.
 """
-import os, re, shutil, sys
+import os, re, shutil, subprocess, sys
 from html.parser import HTMLParser
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urljoin
@@ -165,6 +165,7 @@ def broken_links(site, base):
 def build():
     "The site, or the list of what is wrong with it."
     cfg = get_config(root/'settings.ini')
+    subprocess.run([sys.executable, root/'tools'/'make_rate_data.py'], check=True)
     write_reference()
     wrong = [f for p in pages() for f in faults(p)]
     if wrong: raise SystemExit('\n'.join(['The pages have faults:', *wrong]))

@@ -1,4 +1,4 @@
-"""What nbdev does to each notebook on its way to a page, beyond its own steps. settings.ini names these (`procs`, `renderer`).
+"""What nbdev does to each notebook on its way to a page, beyond its own steps. settings.ini names these (`procs`).
 
 They change what nbdev hands on, so that a page is the same whether smalldocs or Quarto makes it.
 """
@@ -6,24 +6,24 @@ import re
 from pathlib import Path
 
 import yaml
-from fastcore.docments import MarkdownRenderer
 from nbdev.config import get_config
 from nbdev.doclinks import NbdevLookup
 from nbdev.process import Processor
 
-class Heading(MarkdownRenderer):
+def heading(name):
     "What stands above an exported definition in a lesson: its name and the way to its source. The code itself follows."
-    def _repr_markdown_(self):
-        source = NbdevLookup().code(self.fn)
-        link = f'[source]({source}){{.source aria-label="source of {self.nm}"}}' if source else ''
-        return f'{"#" * self.title_level} {self.nm}\n\n{link}\n'
+    source = NbdevLookup().code(name)
+    if not source: raise ValueError(f'{name} is in no exported module; run make export')
+    return f'### {name}\n\n[source]({source}){{.source aria-label="source of {name}"}}\n'
 
 class place_headings(Processor):
     "nbdev sets the headings of a row of exported cells where they fall; here each stands right before the cell that defines it."
     def end(self):
         cells, docs, out = self.nb.cells, {}, []
         for c in cells:
-            if c.cell_type == 'code' and (m := re.search(r'^show_doc\(.*?(\w+)\)', c.source or '', re.M)): docs[m[1]] = c
+            if c.cell_type == 'code' and (m := re.search(r'^show_doc\(((?:\w+\.)?(\w+))\)', c.source or '', re.M)):
+                docs[m[2]] = c
+                c.outputs = [dict(output_type='display_data', metadata={}, data={'text/markdown': heading(m[1]).splitlines(True)})]
         moved = {id(c) for c in docs.values()}
         for c in cells:
             if id(c) in moved: continue
