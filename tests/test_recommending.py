@@ -255,7 +255,7 @@ def test_caution_is_stars_over_the_root_of_n_plus_one():
 # --- titles ---
 
 @pytest.mark.parametrize('text, movie', [('toy story', 1), ('TOY STORY (1995)', 1), ('Sabrina (1954)', 2), ('sabrina (1995)', 5), ('godfather', 7), ('The Godfather', 7),
-    ('amélie', 8), ('fabuleux destin', 8), ('se7en', 11), ('up and down', 12), ('up down', 12), ('nameless', 20), ('  toy   story ', 1)])
+    ('amélie', 8), ('fabuleux destin', 8), ('se7en', 11), ('up and down', 12), ('up down', 12), ('nameless', 20), ('  toy   story ', 1), ('a toy story', 1), ('an amelie', 8), ('story toy', 1)])
 def test_a_film_is_found(text, movie):
     for films in small(): assert films.item_ids[find_film(films, text)] == movie
 
@@ -263,6 +263,7 @@ def test_a_film_is_found(text, movie):
     ('sabrina', r"2 films go by 'sabrina'. Did you mean Sabrina \(1954\) or Sabrina \(1995\)\?"),
     ('godfathr', r"no films go by 'godfathr'. Did you mean Godfather, The \(1972\)\?"),
     ('Toy Story (1996)', r"no films go by 'Toy Story \(1996\)'. Did you mean Toy Story \(1995\)\?"),
+    ('destin (1999)', r"no films go by 'destin \(1999\)'. Did you mean Amelie \(Fabuleux destin d'Amélie Poulain, Le\) \(2001\)\?"),
     ('xyzzy', "no films go by 'xyzzy'. Try fewer words, or the raw id"),
     ('', "no films go by ''"), ('(1995)', 'no films go by'), ('!!', 'no films go by')])
 def test_a_doubt_is_asked_back(text, says):
@@ -287,11 +288,11 @@ def test_ratings_by_ids_that_are_strings():
     with pytest.raises(ValueError, match="no films go by 'q'"): my_ratings(r, {'q': 4})
 
 def test_all_that_cannot_be_used_is_named_at_once():
-    stars = {'Toy Story': 5, 1: 4, 999: 3, 998: 3, 'godfathr': 2, 'Se7en': 6, 8: 'good', 12: math.nan}
+    stars = {'Toy Story': 5, 1: 4, 999: 3, 998: 3, 'godfathr': 2, 'Se7en': 6, 8: 'good', 12: math.nan, 2: 0}
     with pytest.raises(ValueError) as e: my_ratings(small()[1], stars)
     assert str(e.value).split('\n') == ['Toy Story (1995) is rated twice.', 'no film has the id 999.', 'no film has the id 998.',
         "no films go by 'godfathr'. Did you mean Godfather, The (1972)?", "6 for 'Se7en' is no number from 0.5 to 5 stars.",
-        "'good' for 8 is no number from 0.5 to 5 stars.", 'nan for 12 is no number from 0.5 to 5 stars.']
+        "'good' for 8 is no number from 0.5 to 5 stars.", 'nan for 12 is no number from 0.5 to 5 stars.', '0 for 2 is no number from 0.5 to 5 stars.']
 
 # --- similar films ---
 
