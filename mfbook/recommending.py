@@ -160,7 +160,7 @@ def _problem(model, side, codes, values):
 def _solve(X, y, m, L):
     "The w with the least |y - X w|^2 + (w - m)^T L (w - m), and the Cholesky factor of X^T X + L."
     C, bad = torch.linalg.cholesky_ex(X.T @ X + L)
-    if bad or C.diagonal().min() < 1e-7*C.diagonal().max():
+    if bad or C.diagonal().min() < 1e-5*C.diagonal().max():
         raise ValueError(f'{len(y)} ratings do not settle {len(m)} numbers, and the model\'s prior is empty. Was it '
                          'trained with decay=0?')
     return torch.cholesky_solve((X.T @ y + L @ m)[:, None], C)[:, 0], C
