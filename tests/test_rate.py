@@ -55,7 +55,9 @@ def site(tmp_path_factory, ratings, model):
     (top/'assets'/'rate').mkdir(parents=True)
     for f in ('rate.js', 'rate.css'): (top/'assets'/'rate'/f).write_bytes((root/'nbs'/'assets'/'rate'/f).read_bytes())
     head = '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>x</title><link rel="stylesheet" href="styles.css">'
-    (top/'styles.css').write_text((root/'nbs'/'styles.css').read_text() + 'body { margin: 16px; color: var(--bs-body-color, #222); background: var(--bs-body-bg, #fff); font-family: sans-serif }')
+    bootstrap = ':root { --bs-body-color: #212529; --bs-body-bg: #fff; --bs-body-color-rgb: 33, 37, 41 }\n'
+    body = 'body { margin: 16px; color: var(--bs-body-color); background: var(--bs-body-bg); font-family: sans-serif }'
+    (top/'styles.css').write_text(bootstrap + (root/'nbs'/'styles.css').read_text() + body)
     (top/'rate.html').write_text(f'{head}<body><main class="content">{block}<h2 id="a-place">A place</h2></main>')
     (top/'bare.html').write_text(f'{head}<body><div data-films="assets/rate/films.bin" data-heading="h4"></div><script type="module" src="assets/rate/rate.js"></script>')
     trained, make.trained = make.trained, lambda _: model                    # once is enough
@@ -355,7 +357,7 @@ def luminance(rgb):
 def test_words_can_be_read_in_light_and_dark(dark, visit):
     "The contrast of text with the page is 4.5 or more, whichever colours the book has on."
     page = visit(address(TEN))
-    if dark: page.evaluate('document.documentElement.classList.add("quarto-dark")')
+    if dark: page.evaluate('document.documentElement.dataset.scheme = "alternate"; document.body.classList.add("quarto-dark")')
     colors = page.evaluate("""() => { const pen = document.createElement('canvas').getContext('2d', {willReadFrequently: true})
         const rgb = c => { pen.clearRect(0, 0, 1, 1); pen.fillStyle = c; pen.fillRect(0, 0, 1, 1); return [...pen.getImageData(0, 0, 1, 1).data].slice(0, 3) }
         const of = (s, p) => rgb(getComputedStyle(document.querySelector(s))[p])
