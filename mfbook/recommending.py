@@ -6,7 +6,7 @@
 __all__ = ['films_where', 'Row', 'recommend', 'recommend_all', 'cosines', 'similar', 'find_film', 'my_ratings', 'learn_prior',
            'why', 'plot_why', 'film_map', 'plot_map', 'list_facts', 'cautious', 'favourites_beside']
 
-# %% ../nbs/06_recommending.ipynb #6b1a3e1c
+# %% ../nbs/06_recommending.ipynb #34558b8a
 from typing import NamedTuple
 from functools import lru_cache
 from numbers import Real
@@ -20,7 +20,7 @@ from .holdout import rating_counts, rmse
 from .evaluation import _items_by_user, top_k
 from .model import MatrixFactorization
 
-# %% ../nbs/06_recommending.ipynb #d04593bb
+# %% ../nbs/06_recommending.ipynb #3cdfcd22
 def films_where(films,         # a model or `Ratings`: whatever has titles and genres
                 genres=(),     # a genre, or several that a film must all have
                 years=None,    # (first, last), both included
@@ -41,7 +41,7 @@ def films_where(films,         # a model or `Ratings`: whatever has titles and g
                                         'for less.')
     return torch.where(torch.from_numpy(keep), 0., -torch.inf)
 
-# %% ../nbs/06_recommending.ipynb #d0f275ae
+# %% ../nbs/06_recommending.ipynb #b7fe68e7
 class Row(NamedTuple):
     "A row of the model, of somebody or of a film: of its tensors, or folded in."
     factors: torch.Tensor   # (k,) float32
@@ -57,7 +57,7 @@ def scores_of(self:MatrixFactorization,
     base = self.mu.cpu().double() + torch.as_tensor(bias).detach().cpu().double()[:, None] + self.item_bias.cpu()
     return (base + p @ q.T).float()
 
-# %% ../nbs/06_recommending.ipynb #13d39a7c
+# %% ../nbs/06_recommending.ipynb #66cd2574
 def _row(model, who):
     "The `Row` of a user code, or of somebody folded in."
     if isinstance(who, Row): return who
@@ -77,9 +77,9 @@ def recommend(model,         # a `MatrixFactorization`
     best = top_k(scores if plus is None else scores + plus, torch.as_tensor(seen, dtype=torch.long), n)
     f = pd.DataFrame({'title': model.titles(best)}, index=pd.RangeIndex(1, len(best) + 1, name='place'))
     if model.movies is not None: f['genres'] = model.movies.genres.to_numpy()[best.numpy()]
-    return f.assign(predicted=scores[best].clamp(*model.rating_range).numpy().round(2))
+    return f.assign(predicted=scores[best].clamp(*model.rating_range).double().numpy().round(2))
 
-# %% ../nbs/06_recommending.ipynb #f30bbba6
+# %% ../nbs/06_recommending.ipynb #59852fda
 def recommend_all(model,             # a `MatrixFactorization`
                   seen,              # `Ratings`: what each user knows is left out of their list
                   n:int=10,          # films a list
@@ -100,7 +100,7 @@ def recommend_all(model,             # a `MatrixFactorization`
             lists[row, :len(best)] = best
     return lists
 
-# %% ../nbs/06_recommending.ipynb #631566a8
+# %% ../nbs/06_recommending.ipynb #174a89e8
 def cosines(model, item:int):
     "The cosine of one film's factors with every film's: (n_items,) float32 from -1 to 1, 0 for a row of zeros."
     q = torch.nn.functional.normalize(model.item_factors.detach().cpu())
@@ -113,10 +113,10 @@ def similar(model,        # a `MatrixFactorization`
     "The films whose factors point most nearly the way of `item`'s, as a frame: title, cosine."
     s = cosines(model, item)
     best = top_k(s if plus is None else s + plus, torch.tensor([item]), n)
-    return pd.DataFrame({'title': model.titles(best), 'cosine': s[best].numpy().round(2)},
+    return pd.DataFrame({'title': model.titles(best), 'cosine': s[best].double().numpy().round(2)},
                         index=pd.RangeIndex(1, len(best) + 1, name='place'))
 
-# %% ../nbs/06_recommending.ipynb #d6bc0f3f
+# %% ../nbs/06_recommending.ipynb #3c34e4d3
 @lru_cache(2**17)
 def _plain(title):
     "What is left of a title without case, accents, punctuation and articles."
@@ -139,7 +139,7 @@ def find_film(films,       # a model or `Ratings`: whatever has titles
     meant = f' Did you mean {" or ".join(titles[c] for c in ask)}?' if ask else ' Try fewer words, or the raw id.'
     raise ValueError(f'{len(of_year) or "no"} films go by {text!r}.{meant}')
 
-# %% ../nbs/06_recommending.ipynb #30107b3f
+# %% ../nbs/06_recommending.ipynb #d0ce7311
 def _problem(model, side, codes, values):
     "The regression of one new row of `side`: X (n, k+1), y (n,), prior mean, prior precision; float64 on the CPU."
     other = {'user': 'item', 'item': 'user'}[side]
@@ -165,7 +165,7 @@ def _solve(X, y, m, L):
                          'trained with decay=0?')
     return torch.cholesky_solve((X.T @ y + L @ m)[:, None], C)[:, 0], C
 
-# %% ../nbs/06_recommending.ipynb #6b0ae047
+# %% ../nbs/06_recommending.ipynb #26e05373
 def _fold(model, side, codes, values):
     w, _ = _solve(*_problem(model, side, codes, values))
     return Row(w[:-1].float(), w[-1].item())
@@ -184,7 +184,7 @@ def fold_in_item(self:MatrixFactorization,
     "The `Row` of a new film: ridge regression of its ratings on its raters' factors, towards the model's prior."
     return _fold(self, 'item', users, values)
 
-# %% ../nbs/06_recommending.ipynb #a7149efe
+# %% ../nbs/06_recommending.ipynb #f8db7223
 def _film(films, key):
     "The item code of a raw id or a title."
     if len(at := np.flatnonzero([key == i for i in films.item_ids])): return int(at[0])
@@ -206,7 +206,7 @@ def my_ratings(films,         # a model or `Ratings`: whatever has titles and a 
     if wrong: raise ValueError('\n'.join(wrong))
     return torch.tensor([*found], dtype=torch.long), torch.tensor([*found.values()], dtype=torch.float32)
 
-# %% ../nbs/06_recommending.ipynb #5ec9cf11
+# %% ../nbs/06_recommending.ipynb #32412d80
 def learn_prior(model,     # a trained `MatrixFactorization`; its prior is replaced
                 ratings):  # the `Ratings` it was trained on
     "Set the prior of both sides to the mean and the precision of the model's own rows. Returns the model."
@@ -221,7 +221,7 @@ def learn_prior(model,     # a trained `MatrixFactorization`; its prior is repla
     model.prior_per_rating = False
     return model
 
-# %% ../nbs/06_recommending.ipynb #414e89f2
+# %% ../nbs/06_recommending.ipynb #671a570f
 def why(model,      # a `MatrixFactorization`
         items,      # (n,) codes of the films somebody rated
         values,     # (n,) her ratings, in stars
@@ -237,7 +237,7 @@ def why(model,      # a `MatrixFactorization`
     rated = sorted(zip(model.titles(items), map(float, values), ((X @ a)*y).tolist()), key=lambda part: -abs(part[2]))
     return pd.DataFrame([part for part in base if part[2]] + rated, columns=['part', 'rated', 'stars'])
 
-# %% ../nbs/06_recommending.ipynb #4474f4ee
+# %% ../nbs/06_recommending.ipynb #960676dd
 def plot_why(reasons, ax=None):
     "The parts of `why` from the top down, each from where the one above ended; the dotted line is the prediction."
     ax = ax or plt.subplots(figsize=(7, 0.34*len(reasons) + 0.9))[1]
@@ -254,7 +254,7 @@ def plot_why(reasons, ax=None):
     ax.margins(x=0.05)
     return ax
 
-# %% ../nbs/06_recommending.ipynb #4ebba7cf
+# %% ../nbs/06_recommending.ipynb #b7fa2b9f
 def film_map(model, items):
     "The first two principal components of the factors of `items`: places (n, 2), and the axes' shares of variance."
     q = model.item_factors.detach().cpu().double()[torch.as_tensor(items, dtype=torch.long)]
@@ -265,7 +265,7 @@ def film_map(model, items):
     far = places.gather(0, places.abs().argmax(0, keepdim=True))
     return (places*far.sign()).float(), (S[:2]**2 / (S**2).sum()).tolist()
 
-# %% ../nbs/06_recommending.ipynb #b3f1168c
+# %% ../nbs/06_recommending.ipynb #361a14fc
 def plot_map(places, titles, ax=None, size=7):
     "Films at their `places` (n, 2); names where there is room, the first of `titles` first."
     ax = ax or plt.subplots(figsize=(7, 6))[1]
@@ -286,7 +286,7 @@ def plot_map(places, titles, ax=None, size=7):
             text.remove()
     return ax
 
-# %% ../nbs/06_recommending.ipynb #b370db90
+# %% ../nbs/06_recommending.ipynb #3143817a
 def list_facts(lists,           # (m, n) item codes, -1 for none
                counts,          # (n_items,) ratings of each film
                n_users:int):    # people who could have rated
@@ -296,13 +296,13 @@ def list_facts(lists,           # (m, n) item codes, -1 for none
     rarity = -(counts[shown].clamp(min=1).double() / n_users).log2()
     return dict(coverage=len(shown.unique())/len(counts), novelty=rarity.mean().item())
 
-# %% ../nbs/06_recommending.ipynb #12ebb4f7
+# %% ../nbs/06_recommending.ipynb #c5d5790e
 def cautious(counts, stars:float):
     "What to add to scores so that films with few ratings are trusted less: (n_items,) float32, -stars/sqrt(n + 1)."
     if not stars >= 0: raise ValueError(f'stars is {stars}; caution takes off 0 stars or more.')
     return -stars / (counts + 1).float().sqrt()
 
-# %% ../nbs/06_recommending.ipynb #b9024779
+# %% ../nbs/06_recommending.ipynb #e341a73d
 def favourites_beside(model,        # a `MatrixFactorization`
                       ratings,      # `Ratings` it was trained on
                       user:int,     # a user code

@@ -192,6 +192,7 @@ def test_a_list_is_a_frame_with_titles_genres_and_clamped_stars():
     f = recommend(m, 0, [], 3)
     assert list(f) == ['title', 'genres', 'predicted'] and f.index.tolist() == [1, 2, 3]
     assert f.iloc[0].tolist() == ['Godfather, The (1972)', 'Crime|Drama', 5]
+    assert all(p == round(p, 2) for p in f.predicted.tolist()), 'no 4.809999942779541'
     assert 'genres' not in recommend(small(movies=None)[1], 0)
 
 def test_plus_changes_the_order_and_not_the_prediction():
@@ -404,7 +405,7 @@ def test_the_demo_prints_them(capsys):
     lines, f = capsys.readouterr().out.strip().split('\n'), favourites_beside(m, r, 0, n=4)
     assert lines[0] == 'User 0, who rated 5 films:' and len(lines) == 3 + 4
     for line, (stars, title, predicted, new) in zip(lines[3:], f.map(lambda x: '' if pd.isna(x) else x).itertuples(index=False)):
-        assert line.startswith(f'{stars} {title[:36]}') and line.endswith(f'{predicted} {new[:44]}'.strip() or title[:36])
+        assert line.startswith(f'{stars} {title[:36]}') and line.endswith(f'{predicted:<4} {new[:44]}'.strip() or title[:36])
 
 # --- on the sample ---
 

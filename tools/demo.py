@@ -56,6 +56,6 @@ def films_for(model, ratings, user, n=10, least=20):
     print(f'\nUser {ratings.user_ids[user]}, who rated {n_films[user]} films:\n')
     print(f'{"Rated best":<42}Predicted highest (unseen, {least} ratings or more)')
     for stars, title, predicted, new in beside.map(lambda x: x if x == x else '').itertuples(index=False):
-        print(f'{stars:<3} {title[:36]:<37} {predicted} {new[:44]}'.rstrip())
+        print(f'{stars:<3} {title[:36]:<37} {predicted:<4} {new[:44]}'.rstrip())
 
 if __name__ == '__main__': main(*sys.argv[1:2])
