@@ -122,8 +122,9 @@ def top_k(scores, seen, k:int):
     "The codes of the `k` highest scores (n_items,) outside `seen`, fewer if there are not so many; ties by code."
     scores = scores.clone()
     scores[seen] = -torch.inf
-    best = scores.argsort(descending=True, stable=True)[:k]
-    return best[scores[best] > -torch.inf]
+    floor = scores.topk(min(k, len(scores))).values[-1:]             # then only these few are sorted
+    best = ((scores >= floor) & (scores > -torch.inf)).nonzero().flatten()
+    return best[scores[best].argsort(descending=True, stable=True)][:k]
 
 # %% ../nbs/05_evaluation.ipynb #876fe23a
 def list_metrics(listed,     # codes of the recommended items, best first
@@ -133,6 +134,7 @@ def list_metrics(listed,     # codes of the recommended items, best first
     if not len(relevant): raise ValueError('nobody can find relevant items where there are none; leave such users out.')
     worth = 1 / np.log2(np.arange(2, len(hit) + 2))
     first = np.flatnonzero(hit)
+    if not len(hit): return dict(precision=0., recall=0., ndcg=0., mrr=0.)
     values = dict(precision=hit.mean(), recall=hit.sum() / len(relevant),
                   ndcg=(hit @ worth) / worth[:min(len(relevant), len(hit))].sum(),
                   mrr=1 / (first[0] + 1) if len(first) else 0)
