@@ -162,7 +162,7 @@ def fit_als(model,                # the `MatrixFactorization` to fill; the first
             valid=None,           # `Ratings` to stop by; without them all `sweeps` run, as a refit wants it
             sweeps:int=20,        # times through films and users, at most
             decay:float=13.,      # price of the factors' squared length
-            bias_decay:float=3.,   # price of the biases' squares
+            bias_decay:float=3.,  # price of the biases' squares
             per_rating:bool=False,# the prices count once for each rating of a row (ALS-WR), or once a row
             patience:int=5,       # sweeps without a better validation RMSE before it stops
             checkpoint=None,      # a file to resume from if it is there, and to write after every sweep
@@ -184,8 +184,7 @@ def fit_als(model,                # the `MatrixFactorization` to fill; the first
             put_rows(model, 'user', users)
             run.record(seconds=time.perf_counter() - start, train=(squared/len(train))**0.5,
                        valid=None if valid is None else rmse(model.predict(valid), valid))
-            bar.set_postfix(train=run.rows[-1]['train'], valid=run.rows[-1]['valid'])
-            bar.update()
+            bar.set_postfix(train=run.rows[-1]['train'], valid=run.rows[-1]['valid']); bar.update()
     if run.best: model.load_state_dict(run.best)
     return History(run.rows, run.best_epoch)
 

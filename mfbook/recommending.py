@@ -271,12 +271,13 @@ def plot_map(places, titles, ax=None, size=7):
     ax = ax or plt.subplots(figsize=(7, 6))[1]
     ax.plot(*places.T, '.', ms=4, alpha=0.5)
     ax.margins(0.08)
-    ax.figure.draw_without_rendering()              # now it is known where things lie
+    ax.set(xlabel='first component', ylabel='second component')
+    ax.figure.draw_without_rendering()              # now it is known where things lie, and there they stay
+    ax.figure.set_layout_engine('none')
     dots, taken, frame = ax.transData.transform(places.numpy()), [], ax.get_window_extent()
     for (x, y), title in zip(places.tolist(), titles):
         for ha, gap in (('left', 4), ('right', -4)):
             text = ax.annotate(title, (x, y), (gap, 0), textcoords='offset points', ha=ha, va='center', fontsize=size)
-            text.set_in_layout(False)
             box = text.get_window_extent()
             inside = frame.x0 <= box.x0 and box.x1 <= frame.x1
             hides = ((dots > box.min) & (dots < box.max)).all(1).any() or any(box.overlaps(b) for b in taken)
