@@ -10,6 +10,7 @@ __all__ = ['Chunk', 'Side', 'prepare', 'sides', 'plot_chunks', 'table', 'rows_of
 from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
 import time
+import matplotlib.pyplot as plt
 import pandas as pd
 import torch
 from torch import nn
@@ -73,7 +74,6 @@ def sides(ratings,     # `Ratings` to learn from
 # %% ../nbs/07_als.ipynb #8516d9cd
 def plot_chunks(side, ax=None):
     "Each chunk of a `Side` as a rectangle as wide as its pieces are long; what is filled is coloured."
-    import matplotlib.pyplot as plt
     ax, top = ax or plt.subplots()[1], 0
     for c in side.chunks:
         filled = (c.cols < side.n_cols).sum(1)
@@ -146,6 +146,14 @@ def _each(work, chunks):
     with ThreadPoolExecutor(n, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         return list(pool.map(work, chunks))
 
+# %% ../nbs/07_als.ipynb #5eeb0a71
+def _sweep(model, by_user, by_film, prior):
+    "All films' rows given the users, then all users' given the films; what is left is the sum of squared errors."
+    put_rows(model, 'item', solve_rows(by_film, table(rows_of(model, 'user')), *prior)[0])
+    users, squared = solve_rows(by_user, table(rows_of(model, 'item')), *prior)
+    put_rows(model, 'user', users)
+    return squared
+
 # %% ../nbs/07_als.ipynb #76990c95
 def _check_als(model, train, valid, sweeps, decay, bias_decay, patience):
     "Refuse what cannot be fitted, and say why."
@@ -169,9 +177,9 @@ def fit_als(model,                # the `MatrixFactorization` to fill; the first
             progress:bool=None):  # a progress bar? None: on a terminal or in Jupyter, but not under CI
     "Fill `model` by alternating least squares (Zhou et al. 2008). Returns a `History`; the best sweep's weights stay."
     _check_als(model, train, valid, sweeps, decay, bias_decay, patience)
-    settings = dict(sweeps=sweeps, decay=decay, bias_decay=bias_decay, per_rating=per_rating, patience=patience)
-    run = _Run(model, nn.Module(), dict(settings, k=model.k, train=_fingerprint(train), valid=_fingerprint(valid)),
-               checkpoint)                                        # an empty module: no step that has a state
+    settings = dict(sweeps=sweeps, decay=decay, bias_decay=bias_decay, per_rating=per_rating, patience=patience,
+                    k=model.k, train=_fingerprint(train), valid=_fingerprint(valid))
+    run = _Run(model, nn.Module(), settings, checkpoint)          # an empty module: no step that has a state
     _set_prior(model, decay, bias_decay)
     model.prior_per_rating = per_rating
     prior = model.user_prior_mean, model.user_prior_precision, per_rating
@@ -179,12 +187,11 @@ def fit_als(model,                # the `MatrixFactorization` to fill; the first
     with tqdm(total=sweeps, initial=len(run.rows), unit='sweep', disable=not _show(progress)) as bar:
         while not run.over(sweeps, patience):
             start = time.perf_counter()
-            put_rows(model, 'item', solve_rows(by_film, table(rows_of(model, 'user')), *prior)[0])
-            users, squared = solve_rows(by_user, table(rows_of(model, 'item')), *prior)
-            put_rows(model, 'user', users)
+            squared = _sweep(model, by_user, by_film, prior)
             run.record(seconds=time.perf_counter() - start, train=(squared/len(train))**0.5,
                        valid=None if valid is None else rmse(model.predict(valid), valid))
-            bar.set_postfix(train=run.rows[-1]['train'], valid=run.rows[-1]['valid']); bar.update()
+            bar.set_postfix(train=run.rows[-1]['train'], valid=run.rows[-1]['valid'])
+            bar.update()
     if run.best: model.load_state_dict(run.best)
     return History(run.rows, run.best_epoch)
 
