@@ -37,8 +37,7 @@ def films_where(films,         # a model or `Ratings`: whatever has titles and g
         keep &= of.map(lambda g: name in g).to_numpy()
     if years: keep &= films.movies.year.between(*years).fillna(False).to_numpy(dtype=bool)
     if least: keep &= counts.numpy() >= least
-    if not keep.any(): raise ValueError(f'no film is left with genres={genres!r}, years={years}, least={least}. Ask '
-                                        'for less.')
+    if not keep.any(): raise ValueError(f'{genres=}, {years=}, {least=} leave no film. Ask for less.')
     return torch.where(torch.from_numpy(keep), 0., -torch.inf)
 
 # %% ../nbs/06_recommending.ipynb #b7fe68e7
@@ -207,10 +206,11 @@ def my_ratings(films,         # a model or `Ratings`: whatever has titles and a 
     return torch.tensor([*found], dtype=torch.long), torch.tensor([*found.values()], dtype=torch.float32)
 
 # %% ../nbs/06_recommending.ipynb #32412d80
-def learn_prior(model,     # a trained `MatrixFactorization`; its prior is replaced
-                ratings):  # the `Ratings` it was trained on
+def learn_prior(model,      # a trained `MatrixFactorization`; its prior is replaced
+                ratings,    # the `Ratings` it was trained on
+                noise:float=None):  # a rating's variance around its prediction, stars²; None: the mean squared error
     "Set the prior of both sides to the mean and the precision of the model's own rows. Returns the model."
-    noise = rmse(model.predict(ratings), ratings)**2
+    noise = rmse(model.predict(ratings), ratings)**2 if noise is None else noise
     for side, count in zip(('user', 'item'), rating_counts(ratings)):
         factors, bias = (getattr(model, f'{side}_{t}').detach().cpu().double() for t in ('factors', 'bias'))
         rows = torch.cat([factors, bias[:, None]], 1)[count > 0]

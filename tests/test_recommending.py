@@ -237,8 +237,8 @@ def test_films_where_equals_a_plain_loop():
     (dict(genres='Weepie'), "no film has the genre 'Weepie'. There are Animation, Children, Comedy, Crime, Drama, Mystery, Romance"),
     (dict(genres='Come'), "no film has the genre 'Come'"),
     (dict(least=3), r'least=3 needs counts: rating_counts\(ratings\)\[1\]'),
-    (dict(years=(2001, 1995)), 'no film is left'),
-    (dict(genres='Crime', years=(2000, 2010)), r"no film is left with genres='Crime', years=\(2000, 2010\), least=0. Ask for less")])
+    (dict(years=(2001, 1995)), 'leave no film'),
+    (dict(genres='Crime', years=(2000, 2010)), r"genres='Crime', years=\(2000, 2010\), least=0 leave no film. Ask for less")])
 def test_films_where_says_what_is_wrong(ask, says):
     with pytest.raises(ValueError, match=says): films_where(small()[1], **ask)
 
@@ -325,6 +325,8 @@ def test_the_learned_prior_is_the_mean_and_precision_of_rows_with_ratings(tmp_pa
         assert getattr(m, f'{side}_prior_mean').tolist() == pytest.approx(rows.mean(0), abs=1e-6)
         precision = noise*np.linalg.inv(np.cov(rows.T) + 1e-6*np.eye(4))
         assert np.allclose(getattr(m, f'{side}_prior_precision').numpy(), precision, rtol=1e-4)
+    trusted = m.user_prior_precision.clone()
+    assert torch.allclose(learn_prior(m, some, noise=3*noise).user_prior_precision, 3*trusted, rtol=1e-4)
     m.save(tmp_path/'m.safetensors')
     a, b = m.fold_in([1, 2], [4, 5]), MatrixFactorization.load(tmp_path/'m.safetensors').fold_in([1, 2], [4, 5])
     assert torch.equal(a.factors, b.factors) and a.bias == b.bias

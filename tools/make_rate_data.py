@@ -7,8 +7,8 @@ What was chosen, and why. `--compare` holds 150 people out of training, folds ea
 ratings, and predicts the rest of them:
 
 - The prior decides. With the price per rating that `fit_sgd` leaves in the model, a person of ten ratings is predicted
-  worse than by biases alone. `learn_prior` mends it in part; it takes the error on the training ratings for the noise,
-  which is too small. With the error on ratings not seen (`widen`), people are predicted better than by biases, at all three.
+  worse than by biases alone. `learn_prior` mends it in part; by itself it takes the error on the training ratings for the
+  noise, which is too small. With the error on ratings kept aside, people are predicted better than by biases, at all three.
 - With that prior the number of factors and the price matter little: k = 32 is the home page's, the decay half of its.
 
 films.bin: one line of JSON, then for each film k factors and its bias as 16-bit whole numbers, to be multiplied by the
@@ -18,7 +18,7 @@ import hashlib, json, re, sys
 from pathlib import Path
 import numpy as np
 import torch
-from mfbook.holdout import rmse
+from mfbook.holdout import rmse, split_random
 from mfbook.model import MatrixFactorization, whole_file
 from mfbook.ratings import load_ratings
 from mfbook.recommending import learn_prior
@@ -27,7 +27,6 @@ from mfbook.training import fit_sgd
 root = Path(__file__).resolve().parent.parent
 TARGET = root/'nbs'/'assets'/'rate'/'films.bin'
 K, DECAY = 32, 0.06
-NOISE = 0.75        # variance of a star around its prediction: the square of the error on ratings not seen
 LEAST = 5           # films with fewer ratings stay out of the file: nearly nothing is known of them
 ON_MAP = 50         # the map's directions are those of films with so many ratings
 
@@ -36,17 +35,20 @@ def source():
     book = [root/'mfbook'/f for f in ('ratings.py', 'model.py', 'training.py', 'recommending.py', 'sample/ml-sample.zip')]
     return hashlib.sha256(b''.join(f.read_bytes() for f in [*book, Path(__file__)])).hexdigest()[:16]
 
-def widen(model, ratings, noise=NOISE):
-    "Trust a new person's stars less: put `noise` for the variance that `learn_prior` saw in the training ratings."
-    model.user_prior_precision *= noise / rmse(model.predict(ratings), ratings)**2
+def fitted(ratings, k=K, decay=DECAY):
+    model = MatrixFactorization(ratings, k=k)
+    fit_sgd(model, ratings, decay=decay, progress=False)
     return model
+
+def unseen_error(ratings, k=K, decay=DECAY):
+    "The mean squared error on ratings kept aside: how far a star lies from its prediction."
+    train, valid, _ = split_random(ratings, test=0)
+    return rmse(fitted(train, k, decay).predict(valid), valid)**2
 
 def trained(ratings, k=K, decay=DECAY):
     "The model of the page."
     torch.set_num_threads(1)
-    model = MatrixFactorization(ratings, k=k)
-    fit_sgd(model, ratings, decay=decay, progress=False)
-    return widen(learn_prior(model, ratings), ratings)
+    return learn_prior(fitted(ratings, k, decay), ratings, noise=unseen_error(ratings, k, decay))
 
 def directions(model, known):
     "The map: the two directions in which the films `known` differ most (PCA), and how far to stretch a person's factors."
@@ -102,15 +104,14 @@ def compare():
             pred.append(model.scores_of(row.factors[None], [row.bias])[0][b.items.long()].clamp(*model.rating_range))
             true.append(b.values)
         return rmse(torch.cat(pred), torch.cat(true))
-    print(f'{"k":>4}{"decay":>7}  {"prior":10}{"three":>8}{"ten":>8}{"half":>8}')
+    print(f'{"k":>4}{"decay":>7}  {"prior":22}{"three":>8}{"ten":>8}{"half":>8}')
+    seen = ratings.take(~new)
     for k, decay in [(0, .06), (16, .06), (32, .03), (32, .06), (32, .12), (64, .06)]:
-        model = MatrixFactorization(ratings.take(~new), k=k)
-        fit_sgd(model, ratings.take(~new), decay=decay, progress=False)
-        for prior in ('per rating', 'learned', 'widened'):
-            if prior == 'learned': learn_prior(model, ratings.take(~new))
-            if prior == 'widened': widen(model, ratings.take(~new))
+        model, noise = fitted(seen, k, decay), unseen_error(seen, k, decay)
+        for prior in ('per rating', 'learned', 'learned, unseen noise'):
+            if prior != 'per rating': learn_prior(model, seen, noise if 'unseen' in prior else None)
             errors = [error(model, of) for of in (lambda n: 3, lambda n: 10, lambda n: n//2)]
-            print(f'{k:4}{decay:7}  {prior:10}' + ''.join(f'{e:8.4f}' for e in errors))
+            print(f'{k:4}{decay:7}  {prior:22}' + ''.join(f'{e:8.4f}' for e in errors))
 
 if __name__ == '__main__':
     if sys.argv[1:] == ['--compare']: compare()
