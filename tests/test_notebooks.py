@@ -31,10 +31,16 @@ def run(path):
     with redirect_stderr(io.StringIO()) as err: ok, _ = execute(path, skip_flags=cfg.tst_flags.split(), basepath=root)
     return '' if ok else err.getvalue() or 'it failed without a traceback'
 
+@pytest.fixture(scope='module')
+def runs(request):
+    "The runs of all notebooks that are to be tested, two at a time, each in a process of its own."
+    paths = [i.callspec.params['path'] for i in request.session.items if i.name.startswith('test_it_runs')]
+    with ProcessPoolExecutor(2, mp_context=server, max_tasks_per_child=1) as pool:
+        yield {path: pool.submit(run, path) for path in paths}
+
 @pytest.mark.parametrize('path', **every)
-def test_it_runs(path):
-    with ProcessPoolExecutor(1, mp_context=server) as pool: failure = pool.submit(run, path).result()
-    if failure: pytest.fail(failure, pytrace=False)
+def test_it_runs(path, runs):
+    if failure := runs[path].result(): pytest.fail(failure, pytrace=False)
 
 # ---- what is stored
 

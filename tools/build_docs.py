@@ -171,6 +171,7 @@ def build():
     if wrong: raise SystemExit('\n'.join(['The pages have faults:', *wrong]))
     site = BookSite(load(proc_nbs(cfg.nbs_path.name, force=True)), quiet=True)
     site.out = cfg.doc_path
+    shutil.rmtree(site.out, ignore_errors=True)        # smalldocs refuses what an interrupted build has left
     n = site.build()
     (cfg.doc_path/'notebooks').mkdir(exist_ok=True)
     for nb in cfg.nbs_path.glob('[0-9][0-9]_*.ipynb'): shutil.copy(nb, cfg.doc_path/'notebooks')

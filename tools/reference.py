@@ -5,7 +5,7 @@
 The pages are made anew by every build and are not committed. A lesson tells how a function came to be; its page here
 says how to call it.
 """
-import ast, importlib, inspect, re
+import ast, importlib, inspect, json, re
 from pathlib import Path
 
 from fastcore.docments import docments
@@ -15,10 +15,6 @@ from nbdev.doclinks import NbdevLookup, patch_name
 
 root = Path(__file__).resolve().parent.parent
 cfg = get_config(root/'settings.ini')
-
-def numbers():
-    "module -> the number of its lesson."
-    return {p.stem[3:]: p.stem[:2] for p in sorted(cfg.nbs_path.glob('[0-9][0-9]_*.ipynb'))}
 
 def offered(module):
     "The public names of a module in the order of its source, each class followed by its methods: (name, syntax tree)."
@@ -35,9 +31,7 @@ def offered(module):
 def code(text): return f'`{text}`' if '`' not in text else f'`` {text} ``'
 def in_table(text): return text.replace('|', '\\|').replace('\n', ' ')
 
-def default(p):
-    if p.default is inspect.Parameter.empty: return ''
-    return code(p.default.__name__ if callable(p.default) else repr(p.default))
+def default(p): return '' if p.default is p.empty else p.default.__name__ if callable(p.default) else repr(p.default)
 
 def type_name(a): return '' if a is inspect.Parameter.empty else code(a if isinstance(a, str) else getattr(a, '__name__', str(a)))
 
@@ -45,18 +39,18 @@ def signature(name, obj):
     "As one would call it: `fit_sgd(model, train, valid=None, ...)`."
     short = name if inspect.isclass(obj) or '.' not in name else name.split('.', 1)[1]
     parts, star = [], False
-    for p in list(inspect.signature(obj).parameters.values()):
+    for p in inspect.signature(obj).parameters.values():
         if p.name in ('self', 'cls'): continue
         if p.kind is p.KEYWORD_ONLY and not star: parts.append('*'); star = True
         mark = {p.VAR_POSITIONAL: '*', p.VAR_KEYWORD: '**'}.get(p.kind, '')
-        parts.append(mark + p.name + ('' if p.default is p.empty else '=' + (p.default.__name__ if callable(p.default) else repr(p.default))))
+        parts.append(mark + p.name + ('=' + default(p) if default(p) else ''))
     line = f'{short}({", ".join(parts)})'
     return line if len(line) <= 88 else f'{short}(\n    ' + ',\n    '.join(parts) + ')'
 
 def parameters(obj):
     "The table of parameters, if there is more to say than their names."
     notes, lookup = docments(obj, full=True), NbdevLookup()
-    rows = [(code(p.name), type_name(p.annotation), in_table(default(p)), lookup.link_line(in_table(notes[p.name].docment or '')))
+    rows = [(code(p.name), type_name(p.annotation), in_table(code(default(p))) if default(p) else '', lookup.link_line(in_table(notes[p.name].docment or '')))
             for p in inspect.signature(obj).parameters.values() if p.name in notes and p.name not in ('self', 'cls')]
     if not any(r[1] or r[3] for r in rows): return ''
     return '\n'.join(['| parameter | type | default | what it is |', '|---|---|---|---|', *(f'| {" | ".join(r)} |' for r in rows)])
@@ -94,7 +88,7 @@ def entry(name, node, module):
 def page(name, lesson):
     "The page of one module."
     module = importlib.import_module(f'mfbook.{name}')
-    head = f'---\ntitle: mfbook.{name}\ndescription: "{inspect.getdoc(module)}"\ntoc-depth: 3\n---\n'
+    head = f'---\ntitle: mfbook.{name}\ndescription: {json.dumps(inspect.getdoc(module), ensure_ascii=False)}\ntoc-depth: 3\n---\n'
     intro = f'Built in [lesson {lesson}](../{lesson}_{name}.ipynb), where each definition is shown at work.\n\n' \
             f'```python\nfrom mfbook.{name} import *\n```'
     return '\n\n'.join([head, intro, *(entry(n, node, module) for n, node in offered(module))]) + '\n'
@@ -104,6 +98,8 @@ def write_reference():
     folder = cfg.nbs_path/'reference'
     folder.mkdir(exist_ok=True)
     for old in folder.glob('*.qmd'): old.unlink()
-    for name, lesson in numbers().items(): (folder/f'{name}.qmd').write_text(page(name, lesson), encoding='utf-8')
+    for nb in cfg.nbs_path.glob('[0-9][0-9]_*.ipynb'):
+        lesson, name = nb.stem.split('_', 1)
+        (folder/f'{name}.qmd').write_text(page(name, lesson), encoding='utf-8')
 
 if __name__ == '__main__': write_reference()

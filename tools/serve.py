@@ -31,7 +31,9 @@ def start(port=0):
 
 if __name__ == '__main__':
     if not (site/'index.html').is_file(): raise SystemExit('There is no site yet: make docs builds it.')
-    server, address = start(int(sys.argv[1]) if sys.argv[1:] else 8000)
+    port = int(sys.argv[1]) if sys.argv[1:] else 8000
+    try: server, address = start(port)
+    except OSError as e: raise SystemExit(f'Port {port} cannot be had ({e.strerror}). Name another: python tools/serve.py {port + 1}')
     print(f'The site is at {address} until you press Ctrl-C.')
     try: threading.Event().wait()
     except KeyboardInterrupt: print()
