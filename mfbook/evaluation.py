@@ -122,7 +122,7 @@ def top_k(scores, seen, k:int):
     "The codes of the `k` highest scores (n_items,) outside `seen`, fewer if there are not so many; ties by code."
     scores = scores.clone()
     try: scores[seen] = -torch.inf
-    except IndexError: raise IndexError(f'seen holds what is no code of the {len(scores):,} items. Is it a raw id?') from None
+    except IndexError: raise IndexError(f'a code is out of range for {len(scores):,} items. Is it a raw id?') from None
     floor = scores.topk(min(k, len(scores))).values[-1:]             # then only these few are sorted
     best = ((scores >= floor) & (scores > -torch.inf)).nonzero().flatten()
     return best[scores[best].argsort(descending=True, stable=True)][:k]
