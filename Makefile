@@ -9,7 +9,7 @@ SPEC    = settings.ini constraints.txt setup.py
 export CHECK = import sys; v = sys.version_info[:2]; v >= (3, 11) or sys.exit('mfbook needs Python 3.11 or newer. \
   $(PYTHON) is %d.%d; name another, as in: make demo PYTHON=python3.12' % v)
 
-.PHONY: help demo test export book docs preview browser readme clean
+.PHONY: help demo test export book docs preview browser readme peers clean
 
 help:
 	@echo 'make demo     install into .venv, train on the ratings that ship, print the table and ten films'
@@ -20,6 +20,7 @@ help:
 	@echo 'make preview  build the site and serve it on this machine'
 	@echo 'make browser  install chromium, which the tests of the site use (Debian, Ubuntu)'
 	@echo 'make readme   README.md alone'
+	@echo 'make peers    install myFM, Surprise, LensKit and Cornac into .venv-peers, and measure them (an hour)'
 	@echo 'make clean    remove what these commands made, .venv too'
 
 demo: .venv/ready
@@ -46,8 +47,15 @@ browser:
 readme: export
 	@$(PY) tools/build_docs.py --readme
 
+# The peers want an older pandas and setuptools, so they have an environment of their own, with the book's torch and numpy.
+peers:
+	@$(PYTHON) -m venv .venv-peers
+	@.venv-peers/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt torch numpy
+	@.venv-peers/bin/python -m pip install -q --disable-pip-version-check -r benchmarks/peers-requirements.txt -e .
+	@.venv-peers/bin/python benchmarks/peers.py
+
 clean:
-	@rm -rf .venv .demo _docs _proc build dist *.egg-info .pytest_cache .hypothesis nbs/nbdev.yml nbs/reference
+	@rm -rf .venv .venv-peers .demo _docs _proc build dist *.egg-info .pytest_cache .hypothesis nbs/nbdev.yml nbs/reference
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A .venv that is already there is kept, with the torch in it: see "torch without a GPU" in the README.

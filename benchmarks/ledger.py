@@ -14,6 +14,7 @@ import torch
 PATH = Path(__file__).resolve().parent/'results.jsonl'
 FIELDS = ['data', 'data_sha256', 'split', 'split_hash', 'seed', 'method', 'k', 'settings', 'rmse', 'mae', 'seconds',
           'peak_mb', 'threads', 'processor', 'versions']
+OPTIONAL = ['fit_seconds']                                                      # a row may have them
 RUN = ['data', 'data_sha256', 'split', 'split_hash', 'seed', 'method', 'k']     # what makes two rows the same run
 
 def sha256(*arrays):
@@ -36,19 +37,36 @@ def processor():
     try: return next(l.split(':')[1].strip() for l in open('/proc/cpuinfo') if l.startswith('model name'))
     except (OSError, StopIteration): return platform.processor() or platform.machine()
 
+def peak_mb():
+    "The most memory this process has held, since it began or since `forget_peak`, in MB."
+    try: return next(int(l.split()[1]) for l in open('/proc/self/status') if l.startswith('VmHWM')) / 1024
+    except (OSError, StopIteration):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != 'darwin' else 1024**2)
+
+def forget_peak():
+    "Let `peak_mb` begin again from what the process holds now. Only Linux can; elsewhere nothing happens."
+    try: Path('/proc/self/clear_refs').write_text('5')
+    except OSError: pass
+
 def machine():
-    "What the run ran on: threads, processor, versions, and this process's peak memory so far in MB."
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != 'darwin' else 1024**2)
-    return dict(peak_mb=round(peak), threads=torch.get_num_threads(), processor=processor(),
+    "What the run ran on: threads, processor, versions, and this process's peak memory in MB."
+    return dict(peak_mb=round(peak_mb()), threads=torch.get_num_threads(), processor=processor(),
                 versions={'python': platform.python_version(), **{p: version(p) for p in ('mfbook', 'torch', 'pandas', 'numpy')}})
 
 def record(path=PATH, **row):
     "Add one run to the ledger, in place of an older row of the same run; the file is written whole or not at all."
     row = {**machine(), **row}
     if missing := [f for f in FIELDS if f not in row]: raise ValueError(f'A ledger row needs {missing}; {FIELDS} are its fields')
-    if unknown := [f for f in row if f not in FIELDS]: raise ValueError(f'A ledger row has no field {unknown}; {FIELDS} are its fields')
+    if unknown := [f for f in row if f not in FIELDS + OPTIONAL]:
+        raise ValueError(f'A ledger row has no field {unknown}; {FIELDS + OPTIONAL} are its fields')
     key = lambda r: json.dumps([r[f] for f in RUN])
-    rows = [r for r in _rows(path) if key(r) != key(row)] + [{f: row[f] for f in FIELDS}]
+    _write(path, [r for r in _rows(path) if key(r) != key(row)] + [{f: row[f] for f in FIELDS + OPTIONAL if f in row}])
+
+def forget(path=PATH, **where):
+    "Take the rows whose fields equal `where` out of the ledger."
+    _write(path, [r for r in _rows(path) if not all(r[k] == v for k, v in where.items())])
+
+def _write(path, rows):
     tmp = Path(path).with_suffix('.tmp')
     tmp.write_text(''.join(json.dumps(r) + '\n' for r in rows), encoding='utf-8')
     os.replace(tmp, path)
@@ -64,4 +82,4 @@ def read(path=PATH, **where):
     "The ledger as a frame, only the rows whose fields equal `where`."
     rows = [r for r in _rows(path) if all(r[k] == v for k, v in where.items())]
     if not rows: raise ValueError(f'No run with {where} stands in {path}. benchmarks/README.md says which script makes it.')
-    return pd.DataFrame(rows, columns=FIELDS)
+    return pd.DataFrame(rows, columns=FIELDS + [f for f in OPTIONAL if any(f in r for r in rows)])
