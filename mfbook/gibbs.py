@@ -53,13 +53,14 @@ def wishart(df:float, # degrees of freedom, more than d-1
     LB = np.linalg.cholesky(scale) @ B
     return LB @ LB.T
 
-# %% ../nbs/08_gibbs.ipynb #d06d1561
-def draw_prior(rows, # (n, d) rows [factors, bias]
-               rng): # a numpy generator
+# %% ../nbs/08_gibbs.ipynb #9289fd25
+def draw_prior(rows,            # (n, d) rows [factors, bias]
+               rng,             # a numpy generator
+               unit:float=1.):  # the ratings' standard deviation, in stars
     "Prior mean (d,) and precision (d, d) given the rows (Salakhutdinov and Mnih 2008, eq. 14)."
     X = rows.double().numpy()
-    (n, d), mean = X.shape, X.mean(0)                     # the paper's mu0 = 0, beta0 = 2, nu0 = d, W0 = 1
-    W_inverse = np.eye(d) + (X - mean).T @ (X - mean) + 2*n/(2 + n)*np.outer(mean, mean)
+    (n, d), mean = X.shape, X.mean(0)                     # the paper's mu0 = 0, beta0 = 2, nu0 = d, W0 = 1/unit
+    W_inverse = unit*np.eye(d) + (X - mean).T @ (X - mean) + 2*n/(2 + n)*np.outer(mean, mean)
     precision = wishart(d + n, np.linalg.inv(W_inverse), rng)
     scatter = np.linalg.solve(np.linalg.cholesky(precision).T, rng.standard_normal(d))
     return torch.from_numpy(n*mean/(2 + n) + scatter/(2 + n)**0.5).float(), torch.from_numpy(precision).float()
@@ -115,24 +116,25 @@ def interval(self:Posterior, ratings, level:float=0.9):
     half = torch.special.ndtri(torch.tensor((1 + level)/2))*(sd**2 + self.noise.square().mean(0)[ratings.users.long()]).sqrt()
     return torch.stack([center - half, center + half]).clamp(*self.model.rating_range)
 
-# %% ../nbs/08_gibbs.ipynb #56a60338
+# %% ../nbs/08_gibbs.ipynb #74200646
 class _Chain:
     "A chain between two sweeps."
     def __init__(self, model, train, valid, burn_in, keep):
         self.mu, self.train, self.valid, self.burn_in, self.keep = model.mu.item(), train, valid, burn_in, keep
+        self.unit = train.values.std(correction=0).clamp(min=1e-6).item()
         self.sides = dict(zip(('user', 'item'), sides(train, self.mu)))
         self.counts = torch.bincount(train.users, minlength=train.n_users).numpy()
         now, d = {s: rows_of(model, s) for s in self.sides}, model.k + 1
         total = {s: [torch.zeros_like(now[s]), torch.zeros(d), torch.zeros(d, d)] for s in now}
-        self.state = dict(now=now, noise=torch.ones(train.n_users), general=1., total=total, kept=[], rows=[],
-                          predicted=torch.zeros(len(valid or ())))
+        self.state = dict(now=now, noise=torch.full((train.n_users,), self.unit), general=self.unit, total=total,
+                          predicted=torch.zeros(len(valid or ())), kept=[], rows=[])
 
-# %% ../nbs/08_gibbs.ipynb #91803ce9
+# %% ../nbs/08_gibbs.ipynb #f5c4a5ae
 @patch
 def draw(self:_Chain, name, table, noise, rng):
     "Draw the prior and the rows of one side; after the burn-in, add them up. Returns squared errors, one a row."
     s, side = self.state, self.sides[name]
-    mean, precision = draw_prior(s['now'][name][_rated(side)], rng)
+    mean, precision = draw_prior(s['now'][name][_rated(side)], rng, self.unit)
     s['now'][name], squared = draw_rows(side, table, mean, precision, noise, rng)
     if len(s['rows']) >= self.burn_in:
         for total, new in zip(s['total'][name], (s['now'][name], mean, precision*s['general']**2)): total += new
