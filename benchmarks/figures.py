@@ -1,4 +1,4 @@
-"""The ledger drawn: the ladder of methods, error against time."""
+"""The ledger drawn: the ladder of methods, error against time, and the book beside other libraries."""
 import matplotlib.pyplot as plt
 import pandas as pd
 from mfbook.holdout import COLORS
@@ -33,3 +33,21 @@ def results_table():
     g = read().groupby(['data', 'split', 'method']).rmse
     cells = (g.mean().map('{:.4f}'.format) + g.std().map(' ({:.4f})'.format)).unstack('method').fillna('')
     return cells[[m for m in COLORS if m in cells]].rename_axis(columns=None).reset_index()
+
+def plot_peers(f):
+    "Mean test RMSE of each method (column) on each split (row), a panel a split; the book's methods in their colours."
+    fig, axs = plt.subplots(1, len(f), figsize=(7.4, 2.9), sharey=True)
+    for ax, (name, row) in zip(axs, f.iterrows()):
+        row = row.drop('biases')
+        for y, (method, v) in enumerate(row[::-1].items()):
+            color = COLORS.get(method, '#767c86')
+            ax.plot([row.min(), v], [y, y], color=color, lw=1, alpha=0.5)
+            ax.plot(v, y, 'o', ms=6, color=color)
+            ax.annotate(f'{v:.3f}', (v, y), xytext=(6, 0), textcoords='offset points', va='center', color=color, fontsize=7.5)
+        ax.set(title='\n'.join(name), yticks=range(len(row)), yticklabels=row.index[::-1])
+        ax.set_xlim(row.min() - 0.1*(row.max() - row.min()), row.max() + 0.5*(row.max() - row.min()))
+        ax.title.set_size(8.5)
+        ax.tick_params(axis='x', labelsize=7)
+        ax.grid(axis='y', visible=False)
+    fig.supxlabel('RMSE on held-out ratings (stars)', fontsize=9)
+    return axs

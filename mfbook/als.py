@@ -86,9 +86,11 @@ def plot_chunks(side, ax=None):
     return ax
 
 # %% ../nbs/07_als.ipynb #390e090a
-def table(rows): # (n, k+1) rows [factors, bias] of the other side
+def table(rows,       # (n, k+1) rows [factors, bias] of the other side
+          noise=None): # (n,) how far each one's ratings scatter: the rows are divided by it, None for 1
     "What the chunks look up: (n+1, k+2) with rows [factors, 1, bias], and zeros in the last row, for the padding."
     t = torch.cat([rows[:, :-1], rows.new_ones(len(rows), 1), rows[:, -1:]], 1)
+    if noise is not None: t /= noise[:, None]
     return torch.cat([t, t.new_zeros(1, t.shape[1])])
 
 # %% ../nbs/07_als.ipynb #c2bb0e8e
@@ -104,7 +106,7 @@ def put_rows(model, side:str, rows):
 def gram(chunk, table):
     "The Gram matrix of [X y] for each row of the chunk: (R, k+2, k+2), from one lookup and one batched product."
     X = table.index_select(0, chunk.cols.flatten()).view(*chunk.cols.shape, -1)
-    X[..., -1] = chunk.values - X[..., -1]
+    X[..., -1] = chunk.values*X[..., -2] - X[..., -1]                         # the ones: y, and nothing for padding
     if chunk.roots is not None: X *= chunk.roots[..., None]
     G = X.mT @ X
     return G if chunk.owner is None else G.new_zeros(len(chunk.rows), *G.shape[1:]).index_add_(0, chunk.owner, G)
@@ -125,18 +127,21 @@ def solve_rows(side,                  # a `Side`, from `prepare`
                mean,                  # (d,) prior mean of a row [factors, bias], d = k+1
                precision,             # (d,) or (d, d) prior precision, in units of 1 / the noise's variance
                per_rating:bool=False, # whether the precision counts once for each rating of the row
+               scale=None,            # (n_rows,) or how often it counts in each row
                noise=None):           # (n_rows, d) for draws instead of answers
-    "Every row given the other side: rows (n_rows, d), and their sum of squared errors. Without ratings: the mean."
-    rows, precision = mean.repeat(side.n_rows, 1), precision.diag() if precision.dim() == 1 else precision
+    "Every row given the other side: rows (n_rows, d), and each one's sum of squared errors. Without ratings: the mean."
+    rows, squared = mean.repeat(side.n_rows, 1), mean.new_zeros(side.n_rows)
+    if precision.dim() == 1: precision = precision.diag()
     def work(c):
         G = gram(c, table)
-        scale = G[:, -2, -2].clone() if per_rating else G.new_ones(len(G))      # where the ones meet: n
-        A = torch.addcmul(G[:, :-1, :-1], scale[:, None, None], precision)
-        b = G[:, :-1, -1] + scale[:, None]*(precision @ mean)
+        s = G[:, -2, -2].clone() if per_rating else G.new_ones(len(G)) if scale is None else scale[c.rows]
+        A = torch.addcmul(G[:, :-1, :-1], s[:, None, None], precision)
+        b = G[:, :-1, -1] + s[:, None]*(precision @ mean)
         rows[c.rows] = w = solve(A, b, None if noise is None else noise[c.rows])
         v = torch.cat([w, w.new_full((len(w), 1), -1)], 1)                      # [X y] v = Xw - y, the errors
-        return torch.linalg.vecdot(torch.linalg.vecdot(G, v[:, None]), v).sum(dtype=torch.float64).item()
-    return rows, sum(_each(work, side.chunks))
+        squared[c.rows] = torch.linalg.vecdot(torch.linalg.vecdot(G, v[:, None]), v)
+    _each(work, side.chunks)
+    return rows, squared
 
 # %% ../nbs/07_als.ipynb #0560c56e
 def _each(work, chunks):
@@ -152,7 +157,7 @@ def _sweep(model, by_user, by_film, prior):
     put_rows(model, 'item', solve_rows(by_film, table(rows_of(model, 'user')), *prior)[0])
     users, squared = solve_rows(by_user, table(rows_of(model, 'item')), *prior)
     put_rows(model, 'user', users)
-    return squared
+    return squared.sum(dtype=torch.float64).item()
 
 # %% ../nbs/07_als.ipynb #76990c95
 def _check_als(model, train, valid, sweeps, decay, bias_decay, patience):

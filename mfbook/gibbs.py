@@ -29,16 +29,16 @@ def _rated(side):
     for c in side.chunks: mask[c.rows] = True
     return mask
 
-# %% ../nbs/08_gibbs.ipynb #401ea0f7
-def draw_rows(side,        # a `Side` of lesson 07
-              other,       # (n, d) rows [factors, bias] of the other side
-              mean,        # (d,) prior mean
-              precision,   # (d, d) prior precision
-              noise:float, # standard deviation of the ratings around their predictions, in stars
-              rng):        # a numpy generator
-    "A draw of every row given the other side (Salakhutdinov and Mnih 2008, eq. 11), and its sum of squared errors."
+# %% ../nbs/08_gibbs.ipynb #dda49eb9
+def draw_rows(side,      # a `Side` of lesson 07
+              table,     # the other side's, from lesson 07's `table`
+              mean,      # (d,) prior mean
+              precision, # (d, d) prior precision
+              noise,     # (n_rows,) how far the ratings of each row scatter around their predictions, in stars
+              rng):      # a numpy generator
+    "A draw of every row given the other side (Salakhutdinov and Mnih 2008, eq. 11); each one's sum of squared errors."
     z = torch.from_numpy(rng.standard_normal((side.n_rows, len(mean)), dtype=np.float32))
-    rows, squared = solve_rows(side, table(other), mean, precision*noise**2, noise=z*noise)
+    rows, squared = solve_rows(side, table, mean, precision, scale=noise**2, noise=z*noise[:, None])
     empty = ~_rated(side)                                      # a row without a rating is a draw from the prior
     rows[empty] += torch.linalg.solve_triangular(torch.linalg.cholesky(precision).T, z[empty].T, upper=True).T
     return rows, squared
@@ -53,39 +53,42 @@ def wishart(df:float, # degrees of freedom, more than d-1
     LB = np.linalg.cholesky(scale) @ B
     return LB @ LB.T
 
-# %% ../nbs/08_gibbs.ipynb #d06d1561
-def draw_prior(rows, # (n, d) rows [factors, bias]
-               rng): # a numpy generator
+# %% ../nbs/08_gibbs.ipynb #9289fd25
+def draw_prior(rows,            # (n, d) rows [factors, bias]
+               rng,             # a numpy generator
+               unit:float=1.):  # the ratings' standard deviation, in stars
     "Prior mean (d,) and precision (d, d) given the rows (Salakhutdinov and Mnih 2008, eq. 14)."
     X = rows.double().numpy()
-    (n, d), mean = X.shape, X.mean(0)                     # the paper's mu0 = 0, beta0 = 2, nu0 = d, W0 = 1
-    W_inverse = np.eye(d) + (X - mean).T @ (X - mean) + 2*n/(2 + n)*np.outer(mean, mean)
+    (n, d), mean = X.shape, X.mean(0)                     # the paper's mu0 = 0, beta0 = 2, nu0 = d, W0 = 1/unit
+    W_inverse = unit*np.eye(d) + (X - mean).T @ (X - mean) + 2*n/(2 + n)*np.outer(mean, mean)
     precision = wishart(d + n, np.linalg.inv(W_inverse), rng)
     scatter = np.linalg.solve(np.linalg.cholesky(precision).T, rng.standard_normal(d))
     return torch.from_numpy(n*mean/(2 + n) + scatter/(2 + n)**0.5).float(), torch.from_numpy(precision).float()
 
-# %% ../nbs/08_gibbs.ipynb #1f107ebc
-def draw_noise(squared:float, # sum of squared errors
-               n:int,         # of so many ratings
-               rng):          # a numpy generator
-    "The noise's standard deviation, in stars: 1/noise^2 is drawn from Gamma((1+n)/2, rate (1+squared)/2)."
-    return float(rng.gamma((1 + n)/2, 2/(1 + squared))**-0.5)
+# %% ../nbs/08_gibbs.ipynb #cb91890c
+def draw_noise(squared, # (n_users,) each user's sum of squared errors
+               n,       # (n_users,) of so many ratings
+               general, # the general level, in stars
+               rng):    # a numpy generator
+    "Each user's noise (n_users,) and the general level, both as standard deviations in stars."
+    precision = rng.gamma(5 + n/2, 1/(5*general**2 + squared/2))               # of each user: 1/noise^2
+    return precision**-0.5, float(rng.gamma(5*len(n) + 1, 1/(5*precision.sum())))**0.5
 
-# %% ../nbs/08_gibbs.ipynb #2aa0e7ca
+# %% ../nbs/08_gibbs.ipynb #26ecc23e
 def _predict(mu, user, item, ratings):
     "Unclamped predictions (n,) from rows [factors, bias] of both sides."
     p, q = user[ratings.users.long()].float(), item[ratings.items.long()].float()
     return mu + p[:, -1] + q[:, -1] + (p[:, :-1]*q[:, :-1]).sum(1)
 
-# %% ../nbs/08_gibbs.ipynb #ad4d3c01
+# %% ../nbs/08_gibbs.ipynb #b0e17fee
 @dataclass
 class Posterior:
     "What `fit_gibbs` knows beyond the model: what happened in each sweep, and some draws, evenly spaced."
     model: MatrixFactorization # the posterior mean
-    rows: list                 # dicts: sweep (from 1), noise (stars), train, valid and average (RMSE), seconds
+    rows: list                 # dicts: sweep (from 1), noise (the general level, in stars), train, valid and average (RMSE), seconds
     user: torch.Tensor         # (S, n_users, k+1) float16, rows [factors, bias]
     item: torch.Tensor         # (S, n_items, k+1) float16
-    noise: torch.Tensor        # (S,) float32, standard deviation of a rating around its prediction, in stars
+    noise: torch.Tensor        # (S, n_users) float32, how far a user's ratings scatter around their predictions, in stars
 
     def frame(self): return pd.DataFrame(self.rows).set_index('sweep')
 
@@ -96,7 +99,7 @@ class Posterior:
                              f'{self.model.n_users} and {self.model.n_items}: bring them into the codes of train.')
         return torch.stack([_predict(self.model.mu.item(), u, i, ratings) for u, i in zip(self.user, self.item)])
 
-# %% ../nbs/08_gibbs.ipynb #263c3c6a
+# %% ../nbs/08_gibbs.ipynb #1ec7d26d
 @patch
 def spread(self:Posterior, ratings, batch_size:int=2**16):
     "Mean and standard deviation of the draws' predictions for `ratings`: two of (n,), in stars."
@@ -104,42 +107,53 @@ def spread(self:Posterior, ratings, batch_size:int=2**16):
     parts = [self.draws(ratings.take(slice(at, at + batch_size))) for at in range(0, len(ratings), batch_size)]
     return torch.cat([p.mean(0) for p in parts]), torch.cat([p.std(0) for p in parts])
 
-# %% ../nbs/08_gibbs.ipynb #cc92f184
+# %% ../nbs/08_gibbs.ipynb #c6bb9d2f
 @patch
 def interval(self:Posterior, ratings, level:float=0.9):
     "What holds each rating with probability `level`: lower and upper ends (2, n), clamped to the rating range."
     if not 0 < level < 1: raise ValueError(f'level is {level}; it must lie between 0 and 1, 0.9 for example.')
     center, sd = self.spread(ratings)
-    half = torch.special.ndtri(torch.tensor((1 + level)/2))*(sd**2 + self.noise.square().mean()).sqrt()
+    half = torch.special.ndtri(torch.tensor((1 + level)/2))*(sd**2 + self.noise.square().mean(0)[ratings.users.long()]).sqrt()
     return torch.stack([center - half, center + half]).clamp(*self.model.rating_range)
 
-# %% ../nbs/08_gibbs.ipynb #1a7984c6
+# %% ../nbs/08_gibbs.ipynb #74200646
 class _Chain:
     "A chain between two sweeps."
     def __init__(self, model, train, valid, burn_in, keep):
         self.mu, self.train, self.valid, self.burn_in, self.keep = model.mu.item(), train, valid, burn_in, keep
+        self.unit = train.values.std(correction=0).clamp(min=1e-6).item()
         self.sides = dict(zip(('user', 'item'), sides(train, self.mu)))
+        self.counts = torch.bincount(train.users, minlength=train.n_users).numpy()
         now, d = {s: rows_of(model, s) for s in self.sides}, model.k + 1
         total = {s: [torch.zeros_like(now[s]), torch.zeros(d), torch.zeros(d, d)] for s in now}
-        self.state = dict(now=now, noise=1., total=total, predicted=torch.zeros(len(valid or ())), kept=[], rows=[])
+        self.state = dict(now=now, noise=torch.full((train.n_users,), self.unit), general=self.unit, total=total,
+                          predicted=torch.zeros(len(valid or ())), kept=[], rows=[])
 
-# %% ../nbs/08_gibbs.ipynb #170bd38f
+# %% ../nbs/08_gibbs.ipynb #f5c4a5ae
+@patch
+def draw(self:_Chain, name, table, noise, rng):
+    "Draw the prior and the rows of one side; after the burn-in, add them up. Returns squared errors, one a row."
+    s, side = self.state, self.sides[name]
+    mean, precision = draw_prior(s['now'][name][_rated(side)], rng, self.unit)
+    s['now'][name], squared = draw_rows(side, table, mean, precision, noise, rng)
+    if len(s['rows']) >= self.burn_in:
+        for total, new in zip(s['total'][name], (s['now'][name], mean, precision*s['general']**2)): total += new
+    return squared
+
+# %% ../nbs/08_gibbs.ipynb #6e3d10cd
 @patch
 def sweep(self:_Chain, rng):
-    "Draw the films' prior, the films, the users' prior, the users and the noise."
+    "Draw the films with their prior, the users with theirs, and the noise."
     s, start, done = self.state, time.perf_counter(), len(self.state['rows'])
-    for name, other in (('item', 'user'), ('user', 'item')):
-        side = self.sides[name]
-        mean, precision = draw_prior(s['now'][name][_rated(side)], rng)
-        s['now'][name], squared = draw_rows(side, s['now'][other], mean, precision, s['noise'], rng)
-        if done >= self.burn_in:
-            for total, new in zip(s['total'][name], (s['now'][name], mean, precision*s['noise']**2)): total += new
-    s['noise'] = draw_noise(squared, len(self.train), rng)
+    self.draw('item', table(s['now']['user'], s['noise']), torch.ones(self.train.n_items), rng)
+    squared = self.draw('user', table(s['now']['item']), s['noise'], rng).double().numpy()
+    noise, s['general'] = draw_noise(squared, self.counts, s['general'], rng)
+    s['noise'] = torch.from_numpy(noise).float()
     if done in self.keep: s['kept'].append(dict({n: rows.half() for n, rows in s['now'].items()}, noise=s['noise']))
-    s['rows'].append(dict(sweep=done+1, noise=s['noise'], train=(squared/len(self.train))**0.5, **self.validate(done),
-                          seconds=time.perf_counter() - start))
+    s['rows'].append(dict(sweep=done+1, noise=s['general'], train=float((squared.sum()/len(self.train))**0.5),
+                          **self.validate(done), seconds=time.perf_counter() - start))
 
-# %% ../nbs/08_gibbs.ipynb #bc94bb45
+# %% ../nbs/08_gibbs.ipynb #fc880132
 @patch
 def validate(self:_Chain, done):
     "Validation RMSE of this draw, and of the average of the draws since the burn-in."
@@ -149,7 +163,7 @@ def validate(self:_Chain, done):
     s['predicted'] = s['predicted'] + p if n > 1 else p
     return dict(valid=rmse(p, self.valid), average=rmse(s['predicted']/n, self.valid))
 
-# %% ../nbs/08_gibbs.ipynb #d099192c
+# %% ../nbs/08_gibbs.ipynb #18605f82
 @patch
 def leave(self:_Chain, model):
     "Write the posterior mean and the mean prior into `model`."
@@ -162,7 +176,7 @@ def leave(self:_Chain, model):
         getattr(model, f'{name}_prior_precision').copy_(precision)
     model.prior_per_rating = False
 
-# %% ../nbs/08_gibbs.ipynb #4d989e07
+# %% ../nbs/08_gibbs.ipynb #70b223a7
 def _check_gibbs(model, train, valid, sweeps, burn_in, keep):
     "Refuse what cannot be sampled, and say why."
     for name, v, least in (('sweeps', sweeps, 1), ('burn_in', burn_in, 0), ('keep', keep, 2)):
@@ -172,7 +186,7 @@ def _check_gibbs(model, train, valid, sweeps, burn_in, keep):
                          f'keep={keep} of them are wanted. Sweep longer, or keep fewer.')
     _check(model, train, valid, 1, 1., 0., 0., 1, 1)
 
-# %% ../nbs/08_gibbs.ipynb #4d715f44
+# %% ../nbs/08_gibbs.ipynb #8ae3f210
 def fit_gibbs(model,               # the `MatrixFactorization` to fill; the chain starts from what it holds
               train,               # `Ratings` to learn from
               valid=None,          # `Ratings` to watch; nothing is chosen by them
@@ -182,7 +196,7 @@ def fit_gibbs(model,               # the `MatrixFactorization` to fill; the chai
               seed:int=0,          # of the draws: the same seed gives the same chain
               checkpoint=None,     # a file to resume from if it is there, and to write after every ten sweeps
               progress:bool=None): # a progress bar? None: on a terminal or in Jupyter, but not under CI
-    "Fill `model` with the posterior mean by Gibbs sampling (Salakhutdinov and Mnih 2008). Returns a `Posterior`."
+    "Fill `model` with the posterior mean by Gibbs sampling (Salakhutdinov and Mnih 2008); returns a `Posterior`."
     _check_gibbs(model, train, valid, sweeps, burn_in, keep)
     settings = dict(k=model.k, sweeps=sweeps, burn_in=burn_in, keep=keep, seed=seed, train=_fingerprint(train),
                     valid=_fingerprint(valid))
@@ -197,16 +211,16 @@ def fit_gibbs(model,               # the `MatrixFactorization` to fill; the chai
             bar.set_postfix({n: rows[-1][n] for n in ('noise', 'train', 'average') if n in rows[-1]}); bar.update()
     chain.leave(model)
     kept = {n: [k[n] for k in chain.state['kept']] for n in ('user', 'item', 'noise')}
-    return Posterior(model, rows, torch.stack(kept['user']), torch.stack(kept['item']), torch.tensor(kept['noise']))
+    return Posterior(model, rows, *(torch.stack(kept[n]) for n in ('user', 'item', 'noise')))
 
-# %% ../nbs/08_gibbs.ipynb #e4d09724
+# %% ../nbs/08_gibbs.ipynb #cb40d9d7
 @patch
 def save(self:Posterior, path):
     "Write the draws as a safetensors file, atomically. The model has a `save` of its own."
     with whole_file(path) as tmp:
         save_file(dict(user=self.user, item=self.item, noise=self.noise), tmp, metadata=dict(rows=json.dumps(self.rows)))
 
-# %% ../nbs/08_gibbs.ipynb #d302fd11
+# %% ../nbs/08_gibbs.ipynb #79a633d7
 @patch(cls_method=True)
 def load(cls:Posterior,
          path,   # a file that `Posterior.save` wrote
@@ -224,16 +238,16 @@ def load(cls:Posterior,
                              f'this model needs {want}.')
     return cls(model, rows, **t)
 
-# %% ../nbs/08_gibbs.ipynb #b3f9ff12
+# %% ../nbs/08_gibbs.ipynb #2bc310e6
 @patch
 def plot(self:Posterior, ax=None):
-    "The trace: noise and training RMSE of every sweep."
+    "The trace: general noise and training RMSE of every sweep."
     ax, f = ax or plt.subplots()[1], self.frame()
     ax.plot(f.index, f.noise, color='C3', label='noise'); ax.plot(f.index, f.train, ':', color='C3', label='training RMSE')
     ax.set(xlabel='sweep', ylabel='stars'); ax.legend()
     return ax
 
-# %% ../nbs/08_gibbs.ipynb #e4211bdf
+# %% ../nbs/08_gibbs.ipynb #180fa88e
 def effective_size(x): # (n,) one number a sweep
     "How many independent draws the n are worth: n / (1 + 2 * autocorrelations until the first below 0)."
     x = np.asarray(x, dtype=float) - np.mean(x)
@@ -242,7 +256,7 @@ def effective_size(x): # (n,) one number a sweep
     below = np.flatnonzero(r < 0)
     return len(x)/(1 + 2*r[1:below[0] if len(below) else None].sum())
 
-# %% ../nbs/08_gibbs.ipynb #7807ac27
+# %% ../nbs/08_gibbs.ipynb #39a73d0d
 def coverage(posterior, test, levels): # levels: probabilities between 0 and 1
     "The share of the ratings of `test` inside the interval of each level: (len(levels),)."
     inside = []

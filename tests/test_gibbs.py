@@ -1,0 +1,270 @@
+"Gibbs sampling: every draw against theory, the chain on planted ratings, error bars, resuming, files, and bad settings."
+import copy
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import mfbook.recommending
+from mfbook.als import fit_als, prepare, rows_of, solve_rows, table
+from mfbook.gibbs import (Posterior, coverage, draw_noise, draw_prior, draw_rows, effective_size, fit_gibbs, wishart)
+from mfbook.holdout import fit_biases, rmse, split_random
+from mfbook.model import MatrixFactorization
+from mfbook.ratings import Ratings
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+SMALL = dict(sweeps=14, burn_in=4, keep=5)
+
+def planted(n_users=150, n_items=90, n=5000, scale=1., seed=0, noises=(.3, .7)):
+    "Ratings of rank two; even users have the first noise, odd ones the second. Nobody has rated the last item."
+    g = np.random.default_rng(seed)
+    cells = g.choice(n_users*(n_items - 1), n, replace=False)
+    u, i = cells // (n_items - 1), cells % (n_items - 1)
+    p, q, b = g.normal(size=(n_users, 2)), g.normal(size=(n_items, 2)), g.normal(size=n_items)*.5
+    r = 10 + (p[u]*q[i]).sum(1) + b[i] + g.normal(size=n)*np.take(noises, u % 2)
+    frame = pd.DataFrame(dict(userId=np.r_[u, 0], movieId=np.r_[i, n_items-1], rating=np.r_[r, 10]*scale))
+    return Ratings.from_frame(frame, rating_range=(0., 20*scale)).take(torch.arange(n))
+
+@pytest.fixture(scope='module')
+def split(): return split_random(planted(), seed=0)
+
+@pytest.fixture(scope='module')
+def fitted(split):
+    torch.set_num_threads(1)
+    model = MatrixFactorization(split.train, k=4)
+    return model, fit_gibbs(model, split.train, split.valid, sweeps=120, burn_in=30, keep=90)
+
+# the draws
+
+@pytest.mark.parametrize('of', ['rows', 'columns'])
+def test_a_row_is_drawn_with_the_mean_and_covariance_of_theory(of):
+    g, rng = torch.Generator().manual_seed(0), np.random.default_rng(0)
+    rows = torch.tensor([0]*3 + [1]*6 + [3]).int()
+    cols, values = torch.randint(0, 7, (10,), generator=g).int(), torch.randn(10, generator=g)
+    other, root = torch.randn(7, 3, generator=g), torch.randn(3, 3, generator=g)
+    mean, precision = torch.randn(3, generator=g), root @ root.T + torch.eye(3)
+    noise = torch.rand(7 if of == 'columns' else 4, generator=g) + .4
+    side = prepare(rows, cols, values, 4, 7, longest=4)
+    args = (table(other, noise), mean, precision, torch.ones(4)) if of == 'columns' else (table(other), mean, precision, noise)
+    draws = torch.stack([draw_rows(side, *args, rng)[0] for _ in range(8000)]).double()
+    for r in range(4):                                                       # row 2 has no rating: the prior itself
+        m = rows == r
+        t = other[cols[m].long()].double()
+        w = 1/(noise[cols[m].long()] if of == 'columns' else noise[r].expand(int(m.sum()))).double()**2
+        X, y = torch.cat([t[:, :2], torch.ones(len(t), 1)], 1), values[m].double() - t[:, 2]
+        A = X.T @ (w[:, None]*X) + precision
+        want, covariance = torch.linalg.solve(A, X.T @ (w*y) + (precision @ mean).double()), A.inverse()
+        sd = covariance.diagonal().sqrt()
+        assert ((draws[:, r].mean(0) - want).abs() < 5*sd/8000**.5).all()
+        assert ((draws[:, r].T.cov() - covariance).abs() < .08*sd[:, None]*sd).all()
+
+def test_squared_errors_are_those_of_the_draw():
+    rng, other = np.random.default_rng(1), torch.randn(7, 3, generator=torch.Generator().manual_seed(1))
+    rows, cols, values = torch.tensor([0, 0, 1]).int(), torch.tensor([1, 4, 6]).int(), torch.tensor([1., -1., .5])
+    drawn, squared = draw_rows(prepare(rows, cols, values, 3, 7), table(other), torch.zeros(3), torch.eye(3), torch.ones(3), rng)
+    t = other[cols.long()]
+    e = (values - t[:, 2] - (t[:, :2]*drawn[rows.long(), :2]).sum(1) - drawn[rows.long(), 2])**2
+    torch.testing.assert_close(squared, torch.tensor([e[0] + e[1], e[2], 0.]))
+
+def test_wishart_has_its_mean_and_variance():
+    rng, scale = np.random.default_rng(0), np.array([[1., .5, 0], [.5, 2., -.3], [0, -.3, .7]])
+    draws = np.stack([wishart(7., scale, rng) for _ in range(20_000)])
+    d = np.diag(scale)
+    variance = 7*(scale**2 + np.outer(d, d))                                  # of entry i, j
+    assert (abs(draws.mean(0) - 7*scale) < 5*(variance/20_000)**.5).all()
+    assert np.allclose(draws.var(0), variance, rtol=.08)
+
+@pytest.mark.parametrize('n', [1, 4, 40])
+def test_a_prior_is_drawn_from_its_normal_wishart(n):
+    rng = np.random.default_rng(n)
+    rows = torch.from_numpy(rng.normal(size=(n, 2)) + [1, -2]).float()
+    x = rows.double().numpy()
+    W = np.linalg.inv(np.eye(2) + sum(np.outer(r, r) for r in x) - np.outer(x.sum(0), x.sum(0))/(n + 2))
+    draws = [draw_prior(rows, rng) for _ in range(20_000)]
+    means, precisions = (torch.stack(t).double().numpy() for t in zip(*draws))
+    assert np.allclose(precisions.mean(0), (n + 2)*W, atol=.03*(n + 2)*abs(W).max())
+    standard = np.einsum('sij,si->sj', np.linalg.cholesky(precisions), means - x.sum(0)/(n + 2))*(n + 2)**.5
+    assert np.allclose(standard.mean(0), 0, atol=.04) and np.allclose(np.cov(standard.T), np.eye(2), atol=.05)
+
+def test_noise_is_drawn_from_its_gamma():
+    rng, n = np.random.default_rng(0), 5000
+    noise, _ = draw_noise(np.full(n, 32.), np.full(n, 40), .7, rng)
+    shape, rate = 5 + 20, 5*.49 + 16
+    assert (noise**-2).mean() == pytest.approx(shape/rate, rel=.02) and (noise**-2).var() == pytest.approx(shape/rate**2, rel=.1)
+    general = np.array([draw_noise(np.zeros(30), np.zeros(30), .7, np.random.default_rng(s))[1] for s in range(500)])
+    assert .62 < np.median(general) < .78, 'with no ratings the general level stays about where it was'
+
+# the chain
+
+def test_it_finds_planted_factors_and_noises(split, fitted):
+    model, posterior = fitted
+    als, floor = MatrixFactorization(split.train, k=4), ((.3**2 + .7**2)/2)**.5
+    fit_als(als, split.train, decay=1., bias_decay=.5)
+    error = rmse(model.predict(split.test), split.test)
+    assert floor*.9 < error < floor*1.25
+    assert error < rmse(als.predict(split.test), split.test) < rmse(fit_biases(split.train, 3, 3).predict(split.test), split.test)
+    noise = posterior.noise.mean(0)
+    assert .25 < noise[::2].mean() < .4 < .6 < noise[1::2].mean() < .8
+
+def test_its_error_bars_are_honest_to_calm_and_erratic_users(split, fitted):
+    _, posterior = fitted
+    for odd in (0, 1):
+        part = split.test.take(split.test.users % 2 == odd)
+        half, most = coverage(posterior, part, (.5, .9))
+        assert abs(half - .5) < .09 and abs(most - .9) < .06
+    assert (np.diff(coverage(posterior, split.test, np.linspace(.05, .95, 10))) >= 0).all()
+
+def test_the_scale_of_the_ratings_does_not_matter():
+    errors = []
+    for scale in (1., 20.):
+        train, valid, _ = split_random(planted(scale=scale), seed=0)
+        model = MatrixFactorization(train, k=4)
+        fit_gibbs(model, train, sweeps=80, burn_in=30, keep=5)
+        errors.append(rmse(model.predict(valid), valid)/scale)
+    assert errors[1] == pytest.approx(errors[0], rel=.05)
+
+def test_the_model_holds_the_mean_of_all_draws_after_the_burn_in(fitted):
+    model, posterior = fitted                                                 # it kept every draw
+    for side, draws in (('user', posterior.user), ('item', posterior.item)):
+        torch.testing.assert_close(rows_of(model, side)[:-1], draws.float().mean(0)[:-1], atol=2e-3, rtol=2e-3)
+
+def test_the_average_in_the_history_is_of_all_predictions_after_the_burn_in(split, fitted):
+    _, posterior = fitted
+    p = posterior.draws(split.valid).clamp(*split.valid.rating_range)
+    f = posterior.frame()
+    assert rmse(p.mean(0), split.valid) == pytest.approx(f.average.iloc[-1], abs=1e-3)
+    assert rmse(p[-1], split.valid) == pytest.approx(f.valid.iloc[-1], abs=1e-3)
+    assert f.index.tolist() == list(range(1, 121)) and f.average.iloc[-1] < f.valid.iloc[-1]
+
+def test_what_nobody_rated_holds_the_prior_and_has_the_longest_bar(split, fitted):
+    model, posterior = fitted
+    assert torch.equal(rows_of(model, 'item')[-1], model.item_prior_mean)
+    n, u = split.train.n_items, torch.arange(20).repeat_interleave(split.train.n_items)
+    r = split.train
+    every = Ratings(u.int(), torch.arange(n).repeat(20).int(), torch.zeros(20*n), None, r.user_ids, r.item_ids, r.rating_range)
+    sd = posterior.spread(every)[1].view(20, n).mean(0)
+    assert sd.argmax() == n - 1
+
+def test_a_user_is_folded_in_with_the_prior_it_left(split, fitted):
+    model, _ = fitted
+    mine = split.train.users == 3
+    items, values = split.train.items[mine], split.train.values[mine]
+    row = model.fold_in(items, values)
+    side = prepare(torch.zeros(len(items)).int(), items, values - model.mu.item(), 1, split.train.n_items)
+    want, _ = solve_rows(side, table(rows_of(model, 'item')), model.user_prior_mean, model.user_prior_precision)
+    torch.testing.assert_close(torch.cat([row.factors, torch.tensor([row.bias])]), want[0], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(want[0], rows_of(model, 'user')[3], atol=.6, rtol=0)
+
+def test_the_same_seed_gives_the_same_chain_and_another_another(split):
+    models = [MatrixFactorization(split.train, k=3) for _ in range(3)]
+    a, b, c = (fit_gibbs(m, split.train, seed=s, **SMALL) for m, s in zip(models, (7, 7, 8)))
+    assert torch.equal(a.user, b.user) and torch.equal(a.noise, b.noise) and torch.equal(models[0].item_bias, models[1].item_bias)
+    assert not torch.equal(a.user, c.user)
+
+def test_two_threads_give_the_same_chain(split):
+    chains = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        chains.append(fit_gibbs(MatrixFactorization(split.train, k=3), split.train, **SMALL))
+    torch.testing.assert_close(chains[0].user, chains[1].user)
+
+def test_watching_changes_nothing(split):
+    models = [MatrixFactorization(split.train, k=3) for _ in range(2)]
+    fit_gibbs(models[0], split.train, split.valid, **SMALL)
+    posterior = fit_gibbs(models[1], split.train, **SMALL)
+    assert torch.equal(models[0].user_factors, models[1].user_factors) and 'valid' not in posterior.frame()
+
+@pytest.mark.parametrize('cut', [1, 10, 11, 13])
+def test_a_chain_that_was_cut_off_goes_on_as_if_nothing_had_happened(split, tmp_path, monkeypatch, cut):
+    import mfbook.gibbs as gibbs
+    straight, resumed, calls = MatrixFactorization(split.train, k=3), MatrixFactorization(split.train, k=3), []
+    a = fit_gibbs(straight, split.train, split.valid, **SMALL)
+    whole = gibbs._Chain.sweep
+    def weak(self, rng):
+        calls.append(1)
+        if len(calls) == cut + 1: raise KeyboardInterrupt
+        return whole(self, rng)
+    monkeypatch.setattr(gibbs._Chain, 'sweep', weak)
+    with pytest.raises(KeyboardInterrupt):
+        fit_gibbs(MatrixFactorization(split.train, k=3), split.train, split.valid, checkpoint=tmp_path/'c.pt', **SMALL)
+    b = fit_gibbs(resumed, split.train, split.valid, checkpoint=tmp_path/'c.pt', **SMALL)
+    assert len(calls) == cut + 1 + 14 - cut//10*10, 'sweeps that the checkpoint holds are not run again'
+    for n, t in straight.state_dict().items(): assert torch.equal(t, resumed.state_dict()[n]), n
+    assert torch.equal(a.user, b.user) and torch.equal(a.noise, b.noise)
+    drop = lambda p: p.frame().drop(columns='seconds')
+    pd.testing.assert_frame_equal(drop(a), drop(b))
+    before = copy.deepcopy(b.rows)
+    assert fit_gibbs(MatrixFactorization(split.train, k=3), split.train, split.valid, checkpoint=tmp_path/'c.pt', **SMALL).rows == before
+
+def test_a_checkpoint_of_another_run_or_a_damaged_one_is_refused(split, tmp_path):
+    file = tmp_path/'c.pt'
+    fit_gibbs(MatrixFactorization(split.train, k=3), split.train, checkpoint=file, **SMALL)
+    for change, says in ((dict(seed=1), 'seed was 0, is 1'), (dict(sweeps=15), 'sweeps was 14, is 15')):
+        with pytest.raises(ValueError, match=says):
+            fit_gibbs(MatrixFactorization(split.train, k=3), split.train, checkpoint=file, **{**SMALL, **change})
+    with pytest.raises(ValueError, match='train was'):
+        fit_gibbs(MatrixFactorization(split.valid, k=3), split.valid, checkpoint=file, **SMALL)
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(ValueError, match='damaged'):
+        fit_gibbs(MatrixFactorization(split.train, k=3), split.train, checkpoint=file, **SMALL)
+
+# the posterior
+
+def test_intervals_grow_with_their_level_and_stay_in_the_range(split, fitted):
+    _, posterior = fitted
+    (a, b), (c, d) = posterior.interval(split.test, .5), posterior.interval(split.test, .9)
+    assert (c <= a).all() and (a <= b).all() and (b <= d).all() and (c < d).all()
+    lo, hi = split.test.rating_range
+    assert c.min() >= lo and d.max() <= hi
+
+def test_the_spread_does_not_depend_on_the_batch(split, fitted):
+    _, posterior = fitted
+    for a, b in zip(posterior.spread(split.test), posterior.spread(split.test, batch_size=7)): torch.testing.assert_close(a, b)
+
+def test_draws_are_saved_and_loaded(split, fitted, tmp_path):
+    model, posterior = fitted
+    file = tmp_path/'d.safetensors'
+    posterior.save(file)
+    again = Posterior.load(file, model)
+    assert torch.equal(again.interval(split.test), posterior.interval(split.test)) and again.rows == posterior.rows
+    with pytest.raises(ValueError, match='another model.*user rows'): Posterior.load(file, MatrixFactorization(split.train, k=3))
+    with pytest.raises(FileNotFoundError): Posterior.load(tmp_path/'none', model)
+    for data in (file.read_bytes()[:500], b'', b'no draws at all'):
+        file.write_bytes(data)
+        with pytest.raises(ValueError, match='damaged'): Posterior.load(file, model)
+    model.save(file)
+    with pytest.raises(ValueError, match='Posterior.save'): Posterior.load(file, model)
+
+def test_ratings_in_other_codes_are_refused(fitted):
+    _, posterior = fitted
+    with pytest.raises(ValueError, match='codes of 3 users'): posterior.draws(planted(n_users=3, n=100))
+
+def test_effective_size_of_a_chain_whose_autocorrelation_is_known():
+    rng, n, rho = np.random.default_rng(0), 50_000, .8
+    x, z = np.zeros(n), rng.standard_normal(n)
+    for t in range(1, n): x[t] = rho*x[t-1] + z[t]
+    assert effective_size(x) == pytest.approx(n*(1 - rho)/(1 + rho), rel=.2)
+    assert effective_size(z) == pytest.approx(n, rel=.1)
+    with pytest.raises(ValueError, match='all numbers are the same'): effective_size(np.ones(9))
+
+def test_the_trace_is_drawn(fitted):
+    ax = fitted[1].plot()
+    assert ax.get_xlabel() == 'sweep' and [len(l.get_xdata()) for l in ax.get_lines()] == [120, 120]
+
+@pytest.mark.parametrize('bad, says', [
+    (dict(sweeps=0), 'sweeps is 0'), (dict(sweeps=2.5), 'sweeps is 2.5'), (dict(burn_in=-1), 'burn_in is -1'), (dict(keep=1), 'keep is 1'),
+    (dict(sweeps=20), 'burn-in of 20 leave 0 draws, and keep=30'), (dict(sweeps=40), 'leave 20 draws')])
+def test_settings_that_cannot_work_are_refused(split, bad, says):
+    with pytest.raises(ValueError, match=says): fit_gibbs(MatrixFactorization(split.train, k=2), split.train, **bad)
+
+def test_ratings_that_cannot_work_are_refused(split, fitted):
+    model = MatrixFactorization(split.train, k=2)
+    with pytest.raises(ValueError, match='train holds no ratings'): fit_gibbs(model, split.train.take(slice(0, 0)))
+    with pytest.raises(ValueError, match='train has 3 users'): fit_gibbs(model, planted(n_users=3, n=100))
+    with pytest.raises(ValueError, match='level is 0'): fitted[1].interval(split.test, 0)
+    with pytest.raises(ValueError, match='no ratings'): fitted[1].spread(split.test.take(slice(0, 0)))
