@@ -1,13 +1,15 @@
-"Scale: the synthetic ratings' shape, noise and sameness."
-import hashlib, os
+"Scale: the synthetic ratings' shape, noise and sameness; the copy that makes a second load fast, and its faults; the closed-form step."
+import hashlib, multiprocessing, os, tempfile, warnings, zipfile
+from pathlib import Path
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 from mfbook.holdout import rmse
 from mfbook.model import MatrixFactorization
-from mfbook.ratings import Ratings
-from mfbook.scale import _activity, _different, _none_unseen, _pairs, _popularity, _thin, synthetic_ratings
+from mfbook import scale
+from mfbook.ratings import Ratings, load_ratings
+from mfbook.scale import _activity, _none_unseen, _pairs, _popularity, _thin, load_fast, synthetic_ratings
 
 FULL = pytest.mark.skipif(not os.environ.get('MFBOOK_FULL'), reason='MFBOOK_FULL is not set; this one takes half a minute')
 SHAPES = [(1_000_000, 6_280, 14_926), (3_200_000, 20_095, 26_700), pytest.param((32_000_204, 200_948, 84_432), marks=FULL)]
@@ -147,3 +149,187 @@ def test_the_global_seeds_do_not_matter():
                                          (dict(noise=0), 'noise is 0; it must be above 0')])
 def test_bad_settings(wrong, says):
     with pytest.raises(ValueError, match=says): synthetic_ratings(**wrong)
+
+# ---- the copy for the next time
+
+CSV = 'userId,movieId,rating,timestamp\n' + ''.join(f'{u},{i},{1 + (u*i) % 9/2},{u + i}\n' for u in range(1, 60) for i in range(3, 90, 2))
+FILMS = 'movieId,title,genres\n3,Heat (1995),Action\n'
+KINDS = {'ratings.csv': CSV, 'ratings.dat': ''.join(f'{u}::{i}::{1 + (u*i) % 9/2}::{u + i}\n' for u in range(1, 60) for i in range(3, 90, 2)),
+         'u.data': ''.join(f'{u}\t{i}\t{1 + (u*i) % 5}\t{u + i}\n' for u in range(1, 60) for i in range(3, 90, 2))}
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path/'ml').mkdir()
+    (tmp_path/'ml'/'ratings.csv').write_text(CSV)
+    (tmp_path/'ml'/'movies.csv').write_text(FILMS)
+    return tmp_path/'ml'
+
+def loaded(place):
+    "What `load_fast` gives, whether it took the copy, and what it warned of."
+    taken, kept = [], scale._kept
+    def spy(*args):
+        taken.append(kept(*args))
+        return taken[-1]
+    with warnings.catch_warnings(record=True) as said, pytest.MonkeyPatch.context() as m:
+        warnings.simplefilter('always')
+        m.setattr(scale, '_kept', spy)
+        r = load_fast(place)
+    return r, taken[0] is not None, [str(w.message) for w in said]
+
+def same(a, b):
+    assert a.to_frame().equals(b.to_frame()) and a.rating_range == b.rating_range
+    assert [x.dtype for x in (a.users, a.items, a.values, a.timestamps)] == [torch.int32, torch.int32, torch.float32, torch.int64]
+    assert a.user_ids.tolist() == b.user_ids.tolist() and a.item_ids.tolist() == b.item_ids.tolist()
+    assert (a.movies is None) == (b.movies is None) and (a.movies is None or a.movies.equals(b.movies))
+
+def first(place):
+    r, taken, said = loaded(place)
+    assert not taken and not said
+    return r
+
+@pytest.mark.parametrize('name', KINDS)
+@pytest.mark.parametrize('place', ['folder', 'file', 'zip'])
+def test_the_second_load_is_the_first(tmp_path, name, place, capsys):
+    d = tmp_path/'ml'
+    d.mkdir()
+    (d/name).write_text(KINDS[name])
+    if place == 'zip':
+        with zipfile.ZipFile(tmp_path/'ml.zip', 'w') as z: z.write(d/name, f'ml/{name}')
+    source = {'folder': d, 'file': d/name, 'zip': tmp_path/'ml.zip'}[place]
+    same(first(source), load_ratings(source))
+    copy = tmp_path/'ml.zip.mfbook' if place == 'zip' else d/f'{name}.mfbook'
+    assert copy.exists() and copy.name in capsys.readouterr().out
+    again, taken, said = loaded(source)
+    assert taken and not said and capsys.readouterr().out == ''
+    same(again, load_ratings(source))
+
+def test_films_are_read_each_time(folder):
+    first(folder)
+    (folder/'movies.csv').write_text(FILMS.replace('Heat', 'Cold'))
+    again, taken, said = loaded(folder)
+    assert taken and again.titles([0]) == ['Cold (1995)']
+
+def test_the_ids_of_a_copy_are_read_only_and_its_tensors_are_private(folder):
+    first(folder)
+    r = loaded(folder)[0]
+    with pytest.raises(ValueError, match='read-only'): r.user_ids[0] = 7
+    before = (folder/'ratings.csv.mfbook').read_bytes()
+    for t in (r.users, r.values, r.timestamps): t.zero_()
+    assert (folder/'ratings.csv.mfbook').read_bytes() == before
+    same(loaded(folder)[0], load_ratings(folder))
+
+def test_a_copy_that_is_replaced_does_not_disturb_who_holds_it(folder):
+    first(folder)
+    r, old = loaded(folder)[0], load_ratings(folder).to_frame()
+    (folder/'ratings.csv').write_text(CSV.replace(',1.0,', ',5.0,'))
+    new, taken, said = loaded(folder)
+    assert not taken and r.to_frame().equals(old) and not new.to_frame().equals(old)
+
+def scratch(at): return lambda data: data[:at % len(data)] + bytes([data[at] ^ 1]) + data[at % len(data) + 1:]
+FAULTS = {'empty': lambda d: b'', 'cut': lambda d: d[:-8], 'cut in the head': lambda d: d[:50], 'cut in the middle': lambda d: d[:len(d)//2], 'longer': lambda d: d + bytes(8),
+          'garbage': lambda d: bytes(range(256))*40, 'zeros': lambda d: bytes(len(d)), 'the tail is zeros': lambda d: d[:-4096] + bytes(4096),
+          'the last bit': scratch(-1), 'a bit in the middle': lambda d: scratch(len(d)//2)(d), 'the head': scratch(0), 'text': lambda d: b'{"a": 1}', 'a csv': lambda d: CSV.encode()}
+@pytest.mark.parametrize('what', FAULTS)
+def test_a_damaged_copy_is_made_anew(folder, what):
+    first(folder)
+    copy = folder/'ratings.csv.mfbook'
+    copy.write_bytes(FAULTS[what](copy.read_bytes()))
+    r, taken, said = loaded(folder)
+    assert not taken and len(said) == 1 and 'ratings.csv.mfbook is damaged' in said[0] and 'read anew' in said[0]
+    same(r, load_ratings(folder))
+    assert loaded(folder)[1:] == (True, [])
+
+def test_a_source_that_changed_at_the_same_size(folder):
+    first(folder)
+    stat = (folder/'ratings.csv').stat()
+    (folder/'ratings.csv').write_text(CSV.replace(',1.0,', ',5.0,'))
+    os.utime(folder/'ratings.csv', ns=(stat.st_atime_ns, stat.st_mtime_ns + 1_000_000))
+    assert (folder/'ratings.csv').stat().st_size == stat.st_size
+    r, taken, said = loaded(folder)
+    assert not taken and 'was made from an older or another file' in said[0] and (r.values == 1).sum() == 0
+    assert loaded(folder)[1:] == (True, [])
+
+def test_a_source_of_another_size_and_the_same_time(folder):
+    first(folder)
+    stat = (folder/'ratings.csv').stat()
+    (folder/'ratings.csv').write_text(CSV + '99,3,1.0,5\n')
+    os.utime(folder/'ratings.csv', ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    r, taken, said = loaded(folder)
+    assert not taken and len(said) == 1 and r.n_users == 60
+
+def test_a_copy_of_another_version(folder, monkeypatch):
+    first(folder)
+    monkeypatch.setattr(scale, 'KEPT', '2')
+    assert loaded(folder)[1] is False and loaded(folder)[1:] == (True, [])
+
+def test_the_scale_is_part_of_the_key(tmp_path):
+    "The same ratings.dat is of another data set, with another scale, when users.dat lies beside it."
+    (tmp_path/'ratings.dat').write_text(KINDS['ratings.dat'])
+    assert first(tmp_path).rating_range == (.5, 5.)
+    (tmp_path/'users.dat').write_text('1::F::1::10::48067\n')
+    r, taken, said = loaded(tmp_path)
+    assert not taken and r.rating_range == (1., 5.)
+
+@pytest.mark.parametrize('error', [PermissionError(13, 'Permission denied'), OSError(28, 'No space left on device')], ids=['read-only', 'disk full'])
+def test_where_nothing_can_be_written_it_goes_on_with_a_word(folder, monkeypatch, error):
+    def refuse(*args, **kw): raise error
+    monkeypatch.setattr(tempfile, 'mkstemp', refuse)
+    r, taken, said = loaded(folder)
+    assert not taken and len(said) == 1 and 'no copy for the next time could be written' in said[0] and error.strerror in said[0]
+    same(r, load_ratings(folder))
+    assert sorted(p.name for p in folder.iterdir()) == ['movies.csv', 'ratings.csv']
+
+@pytest.mark.skipif(not hasattr(os, 'geteuid') or os.geteuid() == 0, reason='root may write everywhere')
+def test_a_folder_that_may_not_be_written(folder):
+    folder.chmod(0o500)
+    try: r, taken, said = loaded(folder)
+    finally: folder.chmod(0o700)
+    assert not taken and 'no copy' in said[0] and len(r) == CSV.count('\n') - 1
+
+def test_an_interrupted_write_leaves_the_old_copy_or_none(folder, monkeypatch):
+    def half(tensors, file, metadata):
+        Path(file).write_bytes(b'half')
+        raise KeyboardInterrupt
+    with monkeypatch.context() as m:
+        m.setattr(scale, 'save_file', half)
+        with pytest.raises(KeyboardInterrupt): load_fast(folder)
+        assert sorted(p.name for p in folder.iterdir()) == ['movies.csv', 'ratings.csv']
+    first(folder)
+    before = (folder/'ratings.csv.mfbook').read_bytes()
+    os.utime(folder/'ratings.csv', ns=(5, 5))
+    with monkeypatch.context() as m:
+        m.setattr(scale, 'save_file', half)
+        with pytest.raises(KeyboardInterrupt), warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            load_fast(folder)
+    assert (folder/'ratings.csv.mfbook').read_bytes() == before and len(list(folder.iterdir())) == 3
+
+def test_what_is_to_be_warned_of_is_said_each_time(folder):
+    (folder/'ratings.csv').write_text(CSV + '1,3,5.0,999\n')
+    for _ in range(2):
+        r, taken, said = loaded(folder)
+        assert not taken and len(said) == 1 and 'left out 1 of' in said[0]
+    assert not (folder/'ratings.csv.mfbook').exists()
+
+def test_bad_input_is_told_as_ever(folder):
+    (folder/'ratings.csv').write_text(CSV.replace(',1.0,', ',ten,', 1))
+    with pytest.raises(ValueError, match="line .*'rating': 'ten' is not a number"): load_fast(folder)
+    with pytest.raises(FileNotFoundError, match='nothing at'): load_fast(folder/'nowhere')
+    assert not (folder/'ratings.csv.mfbook').exists()
+
+def _load_often(args):
+    place, n = args
+    sums = set()
+    for _ in range(n):
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            os.utime(place/'ratings.csv')                             # the copy is old at once, and written anew
+            r = load_fast(place)
+        sums.add((len(r), float(r.values.double().sum()), int(r.timestamps.sum())))
+    return sums
+
+def test_two_processes_at_once(folder):
+    r = first(folder)
+    with multiprocessing.get_context('spawn').Pool(2) as pool: sums = pool.map(_load_often, [(folder, 30)]*2)
+    assert set.union(*sums) == {(len(r), float(r.values.double().sum()), int(r.timestamps.sum()))}
+    assert sorted(p.name for p in folder.iterdir()) == ['movies.csv', 'ratings.csv', 'ratings.csv.mfbook']
