@@ -1,15 +1,16 @@
 "Scale: the synthetic ratings' shape, noise and sameness; the copy that makes a second load fast, and its faults; the closed-form step."
-import hashlib, multiprocessing, os, tempfile, warnings, zipfile
+import hashlib, multiprocessing, os, shutil, tempfile, warnings, zipfile
 from pathlib import Path
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
-from mfbook.holdout import rmse
+from mfbook.holdout import rmse, split_random
 from mfbook.model import MatrixFactorization
 from mfbook import scale
 from mfbook.ratings import Ratings, load_ratings
-from mfbook.scale import _activity, _none_unseen, _pairs, _popularity, _thin, load_fast, synthetic_ratings
+from mfbook.scale import _activity, _none_unseen, _pairs, _popularity, _thin, closed_form, compiled, load_fast, synthetic_ratings
+from mfbook.training import batches, constant, fit_sgd, sgd
 
 FULL = pytest.mark.skipif(not os.environ.get('MFBOOK_FULL'), reason='MFBOOK_FULL is not set; this one takes half a minute')
 SHAPES = [(1_000_000, 6_280, 14_926), (3_200_000, 20_095, 26_700), pytest.param((32_000_204, 200_948, 84_432), marks=FULL)]
@@ -333,3 +334,64 @@ def test_two_processes_at_once(folder):
     with multiprocessing.get_context('spawn').Pool(2) as pool: sums = pool.map(_load_often, [(folder, 30)]*2)
     assert set.union(*sums) == {(len(r), float(r.values.double().sum()), int(r.timestamps.sum()))}
     assert sorted(p.name for p in folder.iterdir()) == ['movies.csv', 'ratings.csv', 'ratings.csv.mfbook']
+
+# ---- the step by hand
+
+CXX = any(shutil.which(c) for c in (os.environ.get('CXX') or 'g++', 'c++', 'clang++'))
+UPDATES = ['closed_form', pytest.param('compiled', marks=pytest.mark.skipif(not CXX, reason='no C++ compiler'))]
+
+@pytest.fixture
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+@pytest.mark.parametrize('update', UPDATES)
+def test_an_epoch_by_hand_is_autograds(small, one_thread, update):
+    "Every tensor to 1e-5, the last batch shorter, rows many times in a batch, prices and a rate that show; the mean does not move."
+    train = small.ratings.take(slice(0, 60_000, 3))
+    models = [MatrixFactorization(train, k=8, init_std=.3) for _ in range(2)]
+    start = [t.detach().clone() for t in models[0].parameters()]
+    a, b = (fit_sgd(m, train, epochs=1, lr=8., decay=.3, bias_decay=.2, batch_size=1500, update=u) for m, u in zip(models, (sgd, getattr(scale, update))))
+    assert len(train) % 1500 and a.rows[0]['train'] == pytest.approx(b.rows[0]['train'], abs=1e-5)
+    for (name, x), y, before in zip(models[0].named_parameters(), models[1].parameters(), start):
+        assert (x - y).abs().max() < 1e-5, name
+        assert ((x - before).abs().max() > .05) == (name != 'mu'), f'{name}: a step that shows'
+
+def test_a_step_by_hand_leaves_other_rows_alone_and_no_gradient(small, one_thread):
+    model = MatrixFactorization(small.ratings, k=4)
+    before, batch = model.user_factors.detach().clone(), next(batches(small.ratings.take(slice(100)), 64, 0))
+    squared = closed_form(model)(*batch, 1., .1, .1)
+    moved = (model.user_factors != before).any(1).nonzero()[:, 0]
+    assert set(moved.tolist()) <= set(batch[0].tolist()) and len(moved) and model.user_factors.grad is None
+    assert isinstance(squared, float) and squared > 0
+
+def test_training_by_hand_learns_and_resumes(small, tmp_path, one_thread):
+    split = split_random(small.ratings, seed=0)
+    how = dict(lr=10., batch_size=256, update=closed_form, patience=99)
+    whole, halves = (MatrixFactorization(split.train, k=8) for _ in range(2))
+    h = fit_sgd(whole, split.train, split.valid, epochs=6, **how)
+    assert h.rows[-1]['train'] < h.rows[0]['train'] - .03
+    class Stop(Exception): pass
+    def stopping(model):
+        step, n = closed_form(model), 0
+        def once(*args):
+            nonlocal n
+            n += 1
+            if n > 3*(len(split.train)//256 + 1): raise Stop
+            return step(*args)
+        once.state_dict, once.load_state_dict = step.state_dict, step.load_state_dict
+        return once
+    stopping.__name__ = 'closed_form'
+    with pytest.raises(Stop): fit_sgd(halves, split.train, split.valid, epochs=6, checkpoint=tmp_path/'c', **how | dict(update=stopping))
+    again = MatrixFactorization(split.train, k=8)
+    fit_sgd(again, split.train, split.valid, epochs=6, checkpoint=tmp_path/'c', **how)
+    for x, y in zip(whole.parameters(), again.parameters()): assert torch.equal(x, y)
+
+def test_without_a_compiler_it_says_so_and_goes_on(small, monkeypatch):
+    monkeypatch.setenv('PATH', '')
+    monkeypatch.delenv('CXX', raising=False)
+    model = MatrixFactorization(small.ratings, k=4)
+    with pytest.warns(UserWarning, match=r'no C\+\+ compiler is here'): step = compiled(model)
+    assert step.by_hand is scale._by_hand and step(*next(batches(small.ratings, 64, 0)), 1., 0., 0.) > 0
