@@ -11,7 +11,7 @@ from collections import namedtuple
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
-import io, re, warnings, zipfile, zlib
+import io, mmap, re, warnings, zipfile, zlib
 from fastcore.basics import patch
 import numpy as np
 import pandas as pd
@@ -23,8 +23,9 @@ def id_map(raw:np.ndarray): # (n,) raw ids, one a rating: whole numbers, or stri
     raw = np.asarray(raw)
     whole = len(raw) > 0 and np.can_cast(raw.dtype, np.int64)
     if whole and int(raw.max()) - (first := int(raw.min())) < 4*len(raw) + 10_000_000:      # a table is not too long
-        place = raw.astype(np.int64) - first
-        present = np.bincount(place) > 0
+        place = np.subtract(raw, first, dtype=np.promote_types(raw.dtype, np.int32))
+        present = np.zeros(place.max() + 1, dtype=bool)
+        present[place] = True
         return np.flatnonzero(present) + first, (present.cumsum(dtype=np.int32) - 1)[place]
     codes, ids = pd.factorize(raw, sort=True)
     return np.asarray(ids), codes.astype(np.int32)
@@ -78,9 +79,7 @@ def titles_of(movies, item_ids, codes):
 def _keep_last(r, where):
     "One rating for each user and item, the last by time; of equal times, the later row. It says what it leaves out."
     pair = r.users.numpy().astype(np.int64)*r.n_items + r.items.numpy()
-    if (pair[1:] > pair[:-1]).all(): return r                      # rising, as in MovieLens's csv files: no two alike
-    in_order = np.sort(pair)
-    if (in_order[1:] > in_order[:-1]).all(): return r
+    if (pair[1:] > pair[:-1]).all() or (np.diff(np.sort(pair)) > 0).all(): return r    # rising: no two alike
     rows = np.arange(len(r)) if r.timestamps is None else np.argsort(r.timestamps.numpy(), kind='stable')
     rows = rows[np.argsort(pair[rows], kind='stable')]             # by pair, then time, then row
     again = np.append(pair[rows[1:]] == pair[rows[:-1]], False)    # the next row is of the same pair, and later
@@ -171,9 +170,8 @@ def encode(self:Ratings,
         message = f'ids without a code, {new}, in {(~known).sum():,} of {len(df):,} ratings'
         if unknown == 'raise': raise ValueError(f"{message}. To leave these ratings out: unknown='drop'")
         warnings.warn(f'left out: {message}', stacklevel=2)
-    pick = lambda a: None if a is None else torch.from_numpy(a[known])
-    r = replace(self, users=pick(u), items=pick(i), values=pick(values), timestamps=pick(times))
-    return _keep_last(r, 'the frame')
+    u, i, values, times = (None if a is None else torch.from_numpy(a[known]) for a in (u, i, values, times))
+    return _keep_last(replace(self, users=u, items=i, values=values, timestamps=times), 'the frame')
 
 # %% ../nbs/01_ratings.ipynb #dddc3914
 Layout = namedtuple('Layout', 'ratings beside sep header stars movies')
@@ -211,6 +209,9 @@ def _look(path):
 
 # %% ../nbs/01_ratings.ipynb #4cf0982f
 def _where(file): return f'{file.parent.name}/{file.name}'
+def _mapped(file):
+    if not isinstance(file, Path) or not file.stat().st_size: return _bytes(file)
+    with file.open('rb') as f: return mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)
 def _bytes(file):
     try: return file.read_bytes()
     except (zipfile.BadZipFile, zlib.error, EOFError) as e:
@@ -234,18 +235,17 @@ def _fault(source, how, stars):
 # %% ../nbs/01_ratings.ipynb #f4aa635e
 def _read(file, layout):
     "A rating file as a frame with `COLUMNS`, checked, at the speed of pandas' C reader."
-    data, where, sep = _bytes(file), _where(file), layout.sep
+    data, where, sep = _mapped(file), _where(file), layout.sep
     if not data: raise ValueError(f'{where} is empty')
-    if b'\0' in data: raise ValueError(f'{where} is a binary file, or damaged. Unpack it, or get it again')
-    names, ends = list(COLUMNS), data.endswith(b'\n')
+    if data.find(b'\0') >= 0: raise ValueError(f'{where} is a binary file, or damaged. Unpack it, or get it again')
+    names, ends = list(COLUMNS), data[-1:] == b'\n'
     if layout.header: names = data[:2**16].splitlines()[0].decode('utf-8-sig', 'replace').replace('"', '').split(sep)
     if absent := [c for c in COLUMNS if c not in names]:
         raise ValueError(f'{where}, line 1: no column {absent[0]!r} among {names}, separated by {sep!r}. For other '
                          'tables: pd.read_csv, then Ratings.from_frame(df, user=..., item=..., rating=...)')
     how = dict(sep=sep, engine='c', header=0 if layout.header else None, names=None if layout.header else names)
-    if sep == '::': data, how['sep'] = data.replace(b'::', b'\x1f'), '\x1f'
-    source = file if isinstance(file, Path) and sep != '::' else io.BytesIO(data)    # by path it may use all cores
-    del data
+    if sep == '::': data, how['sep'] = data[:].replace(b'::', b'\x1f'), '\x1f'
+    source, data = file if isinstance(file, Path) and sep != '::' else io.BytesIO(data), None     # by path: all cores
     try:
         df = pd.read_csv(source, dtype=COLUMNS, **how)
         low, high = df.min(numeric_only=True, skipna=False), df['rating'].max()
@@ -292,17 +292,18 @@ def _movies(place, layout, item_ids):
 
 # %% ../nbs/01_ratings.ipynb #ef65707d
 def _ratings(df, place, layout):
-    "`Ratings` of a frame from `_read`, with what lies beside it."
     users, items, values, times = (df[c].to_numpy() for c in COLUMNS)
     values.flags.writeable = times.flags.writeable = True          # nobody else holds this frame: no need for a copy
-    r, end = _coded(users, items, values, times, layout.stars, place.name), Path(layout.ratings).suffix
+    return _coded(users, items, values, times, layout.stars, place.name)
+def _with_films(r, place, layout):
+    "The same, with the films, links and tags that lie beside the rating file."
+    beside = dict(links=['movieId', 'imdbId', 'tmdbId'], tags=['userId', 'movieId', 'tag', 'timestamp'])
     return replace(r, movies=_movies(place, layout, r.item_ids),
-                   links=_table(place/f'links{end}', layout.sep, ['movieId', 'imdbId', 'tmdbId']),
-                   tags=_table(place/f'tags{end}', layout.sep, ['userId', 'movieId', 'tag', 'timestamp']))
+                   **{n: _table(place/(n + layout.ratings[-4:]), layout.sep, names) for n, names in beside.items()})
 def load_ratings(path=None): # a MovieLens folder, zip or rating file, of any size and age; None: the ratings that ship
     "MovieLens as `Ratings`, with films, links and tags where they are. ValueError names file, line and column."
     place, layout = _look(path or files('mfbook')/'sample'/'ml-sample.zip')
-    return _ratings(_read(place/layout.ratings, layout), place, layout)
+    return _with_films(_ratings(_read(place/layout.ratings, layout), place, layout), place, layout)
 
 # %% ../nbs/01_ratings.ipynb #bec308f9
 def load_fold(path,           # MovieLens 100K, a folder or zip
@@ -313,6 +314,6 @@ def load_fold(path,           # MovieLens 100K, a folder or zip
     if not all(p.exists() for p in parts):
         raise FileNotFoundError(f'no {fold}.base and {fold}.test in {place.name}. The splits are u1 to u5, ua and ub')
     train, test = (_read(p, layout) for p in parts)
-    both = _ratings(pd.concat([train, test], ignore_index=True), place, layout)
+    both = _with_films(_ratings(pd.concat([train, test], ignore_index=True), place, layout), place, layout)
     if len(both) < len(train) + len(test): raise ValueError(f'{_where(parts[1])} holds ratings of {parts[0].name}')
     return both.take(slice(len(train))), both.take(slice(len(train), None))

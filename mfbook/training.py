@@ -131,7 +131,7 @@ def _fingerprint(ratings):
     "A number that changes when the ratings do."
     if ratings is None: return None
     crc = 0
-    for c in (ratings.users, ratings.items, ratings.values): crc = zlib.crc32(c.numpy(), crc)
+    for c in (ratings.users, ratings.items, ratings.values): crc = zlib.crc32(c.contiguous().numpy(), crc)
     return crc
 
 # %% ../nbs/04_training.ipynb #b0da4068

@@ -405,3 +405,11 @@ def test_what_a_frame_may_hold():
     odd = F.rename(columns={'userId': 0, 'rating': 'stars'}).set_index(pd.Index(['x', 'x'])).astype({'stars': 'Int64', 'movieId': 'Int64', 0: 'string'})
     r = Ratings.from_frame(odd, user=0, rating='stars')
     assert r.user_ids.tolist() == ['1', '2'] and r.item_ids.tolist() == [3, 4] and r.item_ids.dtype == np.int64 and r.values.tolist() == [3, 4]
+
+def test_a_zero_byte_far_down_is_found(tmp_path):
+    "A block of zeros is what a power cut leaves in a file; the C reader would take the number to end there."
+    rows = csv([(u, i, 3.0, 5) for u in range(300) for i in range(300)])
+    at = len(rows)//2
+    folder = write(tmp_path/'a', {'ratings.csv': rows[:at] + '\0'*100 + rows[at+100:]})
+    for place in (folder, zipped(folder)):
+        with pytest.raises(ValueError, match='/ratings.csv is a binary file, or damaged'): load_ratings(place)

@@ -250,3 +250,12 @@ def test_progress_is_quiet_under_ci_and_shown_when_asked(split, capsys, monkeypa
     fit_sgd(MatrixFactorization(split.train, k=2), split.train, split.valid, epochs=2, progress=True)
     err = capsys.readouterr().err
     assert '2/2' in err and 'valid=' in err and 'train=' in err
+
+def test_ratings_that_are_not_contiguous(split):
+    "Every second rating is a view with gaps in memory."
+    some = split.train.take(slice(0, None, 2))
+    assert not some.values.is_contiguous()
+    a, b = (MatrixFactorization(some, k=2) for _ in range(2))
+    fit_sgd(a, some, epochs=1)
+    fit_sgd(b, split.train.take(torch.arange(0, len(split.train), 2)), epochs=1)
+    assert same(tensors(a), tensors(b))
