@@ -50,8 +50,8 @@ def prepare(rows,               # (n,) a row code a rating
             n_cols:int,         # number of columns; padding gets this code
             weights=None,       # (n,) a weight a rating, None for 1
             longest:int=1024,   # rows with more ratings are cut into equal pieces
-            most:int=2**16):    # entries a chunk, padding included; a single longer row is a chunk of its own
-    "Ratings in order of rows, rows in order of length, cut into chunks: a `Side`."
+            most:int=2**15):    # entries a chunk, padding included; a single longer row is a chunk of its own
+    "Ratings in order of rows, rows in order of length, cut into chunks that fit into a processor's cache: a `Side`."
     count, order = torch.bincount(rows, minlength=n_rows), _order(rows)
     pieces = -(-count // longest)                                  # rounded up
     length, start = -(-count // pieces.clamp(min=1)), count.cumsum(0) - count
