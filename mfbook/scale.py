@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['KEPT', 'Synthetic', 'synthetic_ratings', 'load_fast', 'ClosedFormStep', 'closed_form', 'compiled']
 
-# %% ../nbs/10_scale.ipynb #c4633bdb
+# %% ../nbs/10_scale.ipynb #9d6bf2ea
 from pathlib import Path
 from typing import NamedTuple
 import os, shutil, warnings
@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from .model import MatrixFactorization, whole_file
 from .ratings import Ratings, _look, _ratings, _read, _with_films
 
-# %% ../nbs/10_scale.ipynb #d48f8dd4
+# %% ../nbs/10_scale.ipynb #8cc43b2c
 def _bell(n): return torch.special.ndtri((torch.arange(n, dtype=torch.float64) + .5)/n).numpy()   # normal quantiles
 def _activity(n, n_users):
     "How many ratings each user has, `n` together: twenty, and a share of the rest by a log-normal law."
@@ -29,7 +29,7 @@ def _popularity(n_items):
     w = 1/(np.exp(-3*_bell(n_items)) + 1/(.6*n_items))
     return w/w.sum()
 
-# %% ../nbs/10_scale.ipynb #68d9a0a5
+# %% ../nbs/10_scale.ipynb #d07a5e2a
 def _draw(users, tries, weights, g):
     "`tries[j]` films for `users[j]`, by `weights`, as numbers user*n_items + item; some more than once."
     items = np.repeat(np.arange(len(weights)), g.multinomial(tries.sum(), weights))
@@ -46,7 +46,7 @@ def _thin(pairs, got, want, g):
     out = (got.cumsum() - got)[of] + (nth*got[of] + g.integers(0, got)[of])//extra[of]
     return np.delete(pairs, out)
 
-# %% ../nbs/10_scale.ipynb #17d0efa1
+# %% ../nbs/10_scale.ipynb #0b87e2bb
 def _pairs(activity, weights, g, batch=2_000_000):
     "For each user as many different films as `activity` says, by `weights`: user*n_items + item, in order."
     n, ends, out = len(weights), activity.cumsum(), []
@@ -68,7 +68,7 @@ def _pairs(activity, weights, g, batch=2_000_000):
         out.append(_thin(found[0], got, want, g))
     return np.concatenate(out)
 
-# %% ../nbs/10_scale.ipynb #f0264d75
+# %% ../nbs/10_scale.ipynb #a9a2d375
 def _none_unseen(pairs, n_items, g):
     "The same with no film left out: each unseen film takes the place of a popular one in one user's list."
     items = pairs % n_items
@@ -79,7 +79,7 @@ def _none_unseen(pairs, n_items, g):
     pairs.sort()
     return pairs
 
-# %% ../nbs/10_scale.ipynb #c47043a8
+# %% ../nbs/10_scale.ipynb #3364c24e
 class Synthetic(NamedTuple):
     "Synthetic ratings, the model that made them, and the noise it added. Unpacks: `r, truth, noise = ...`."
     ratings: Ratings
@@ -97,7 +97,7 @@ def _scores(model, ratings, batch=2**18):
     "The model's unclamped predictions, batch by batch."
     for u, i in zip(ratings.users.split(batch), ratings.items.split(batch)): yield model(u, i)
 
-# %% ../nbs/10_scale.ipynb #cffa8115
+# %% ../nbs/10_scale.ipynb #a073e644
 def _truth(r, k, noise, seed, g, bias=.45, taste=.45):
     "The model that shall have made `r`: biases of spread `bias`, factors whose products have spread `taste` together."
     truth = MatrixFactorization(r, k=k, seed=seed, init_std=1.)
@@ -113,7 +113,7 @@ def _truth(r, k, noise, seed, g, bias=.45, taste=.45):
             getattr(truth, f'{side}_prior_precision').copy_(torch.diag(precision))
     return truth
 
-# %% ../nbs/10_scale.ipynb #b3fba625
+# %% ../nbs/10_scale.ipynb #eac62b2f
 def synthetic_ratings(n:int=32_000_204,   # ratings; as it stands, MovieLens 32M: 200,948 users, 84,432 rated films
                       k:int=24,           # factors of the true model
                       noise:float=.75,    # spread of a single rating about the true model, in stars, before rounding
@@ -139,7 +139,7 @@ def synthetic_ratings(n:int=32_000_204,   # ratings; as it stands, MovieLens 32M
         v.copy_((2*score).round().clamp(1, 10)/2)
     return Synthetic(r, truth, noise)
 
-# %% ../nbs/10_scale.ipynb #6c5122e6
+# %% ../nbs/10_scale.ipynb #2c144966
 KEPT = '1'          # the version of the copies that `load_fast` keeps
 def _sum(tensors): return str(sum(int(t.numpy().view(np.uint32).sum(dtype=np.uint64)) for t in tensors.values()))
 def _keep(r, copy, source):
@@ -163,7 +163,7 @@ def _kept(copy, source):
     except (SafetensorError, OSError, ValueError) as e: why = f'is damaged ({e})'
     warnings.warn(f'{copy.name} {why}, so the ratings are read anew', stacklevel=3)
 
-# %% ../nbs/10_scale.ipynb #a34f935c
+# %% ../nbs/10_scale.ipynb #f02fa545
 def load_fast(path): # a MovieLens folder, zip or rating file, as in `load_ratings`
     """`load_ratings`, and a copy of the ratings beside their source (`ratings.csv.mfbook`), which the next call maps
     into memory. It is made anew when the source has another size or time. Films, links and tags are read each time."""
@@ -183,7 +183,7 @@ def load_fast(path): # a MovieLens folder, zip or rating file, as in `load_ratin
     if not said: _keep(r, copy, source)              # what there is to be warned of, is said each time
     return _with_films(r, place, layout)
 
-# %% ../nbs/10_scale.ipynb #d456cb79
+# %% ../nbs/10_scale.ipynb #7a18f9e9
 def _by_hand(P, Q, user_bias, item_bias, mu, users, items, values, rate, shrink, bias_shrink):
     "One step of SGD in place: each row moves by rate*error*other - shrink*row, summed over its ratings in the batch."
     u, i = users.long(), items.long()                        # index_add_ is slow with int32
@@ -214,7 +214,7 @@ def closed_form(model):
     "Plain SGD on `model`, the gradient written by hand: the steps of `sgd`, without work on rows not in the batch."
     return ClosedFormStep(model)
 
-# %% ../nbs/10_scale.ipynb #3ff26698
+# %% ../nbs/10_scale.ipynb #f55bb771
 def compiled(model):
     "`closed_form`, compiled by `torch.compile`. Without a C++ compiler it says so, and is plain `closed_form`."
     if not any(shutil.which(c) for c in (os.environ.get('CXX') or 'g++', 'c++', 'clang++')):

@@ -75,12 +75,14 @@ def test_a_run_writes_a_row_a_fold_meets_test_once_and_is_not_run_again(small, t
     ledger.forget(path, method='constant'); peers.run('constant')
     assert met and len(ledger.read(path)) == 1
 
-def test_the_table_means_over_the_folds_that_every_method_has_met(tmp_path, monkeypatch):
+def test_the_table_means_over_all_folds_and_leaves_out_who_has_not_met_them(tmp_path, monkeypatch):
     monkeypatch.setattr(peers, 'PATH', tmp_path/'peers.jsonl')
-    for method, seed, error in (('ALS', 0, 1.), ('ALS', 1, 2.), ('ALS', 2, 9.), ('myFM', 0, .5), ('myFM', 1, .7)):
+    errors = dict(ALS=[1., 2., 9.], myFM=[.5, .7, .6], **{'Surprise SVD++': [3.]})
+    for method, seed, error in ((m, s, e) for m, es in errors.items() for s, e in enumerate(es)):
         ledger.record(peers.PATH, data='d', data_sha256='0', split='s', split_hash=str(seed), seed=seed, method=method, k=1,
                       settings={}, rmse=error, mae=.1, seconds=2., fit_seconds=error)
-    assert peers.table().loc[('d', 's')].to_dict() == dict(ALS=1.5, myFM=.6, folds=2)
+    assert peers.table().loc[('d', 's')].to_dict() == pytest.approx(dict(ALS=4., myFM=.6))
+    assert peers.table(first=True).loc[('d', 's')].to_dict() == {'ALS': 1., 'myFM': .5, 'Surprise SVD++': 3.}
 
 def test_the_peak_is_forgotten():
     ledger.forget_peak()
