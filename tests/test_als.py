@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
+import mfbook.als as als
 from mfbook.als import _order, fit_als, gram, improve, prepare, put_rows, rows_of, sides, solve, solve_rows, table, tune_als
 from mfbook.holdout import fit_biases, rmse, split_random
 from mfbook.model import MatrixFactorization
@@ -384,3 +385,39 @@ def test_the_corner_of_the_gram_matrix_counts_and_sums_squares():
             m = rows == r
             assert g[-2, -2].item() == pytest.approx(int(m.sum()))
             assert g[-1, -1].item() == pytest.approx((values[m] - other[cols[m].long(), -1]).square().sum().item(), rel=1e-4)
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.booleans(), st.booleans(), st.booleans())
+def test_short_rows_take_the_short_way_to_the_same_answer(seed, per_rating, scaled, weighted):
+    "Twelve unknowns, one to six ratings a row: the short way; against `lstsq`, and against the long way."
+    g = torch.Generator().manual_seed(seed)
+    rows = torch.repeat_interleave(torch.arange(6), torch.arange(1, 7)).int()
+    cols, values, other = torch.randint(0, 9, (21,), generator=g).int(), torch.randn(21, generator=g), torch.randn(9, 12, generator=g)
+    mean, root, weights = torch.randn(12, generator=g), torch.randn(12, 12, generator=g), torch.rand(21, generator=g) + .2
+    precision, scale = root @ root.T + torch.eye(12), torch.rand(6, generator=g) + .5 if scaled and not per_rating else None
+    side = prepare(rows, cols, values, 6, 9, weights if weighted else None)
+    calls = []
+    with pytest.MonkeyPatch.context() as m:
+        real = als.solve_short
+        m.setattr(als, 'solve_short', lambda *a: calls.append(1) or real(*a))
+        got, squared = solve_rows(side, table(other), mean, precision, per_rating, scale)
+    assert len(calls) == len(side.chunks), 'all of these rows are short'
+    w = weights if weighted else torch.ones(21)
+    for r in range(6):
+        s = 1. if scale is None else scale[r].item()
+        want, errors = lstsq(rows[rows == r]*0, cols[rows == r], values[rows == r], other, 1, mean, precision*s, per_rating, w[rows == r])
+        torch.testing.assert_close(got[r].double(), want[0], atol=1e-3, rtol=1e-3)
+        assert squared[r].item() == pytest.approx(errors.item(), abs=1e-3, rel=1e-2)
+
+def test_short_rows_are_drawn_with_the_mean_and_covariance_of_theory():
+    g = torch.Generator().manual_seed(0)
+    Xy, mean, root = torch.randn(1, 3, 7, generator=g), torch.randn(6, generator=g), torch.randn(6, 6, generator=g)
+    precision, scale, n = root @ root.T + torch.eye(6), .7, 60_000
+    X, y, P = Xy[0, :, :6].double(), Xy[0, :, 6].double(), precision.double()*scale
+    A = X.T @ X + P
+    want, cov = torch.linalg.solve(A, X.T @ y + P @ mean.double()), A.inverse()
+    half = torch.linalg.inv(torch.linalg.cholesky(precision)).mT
+    draws = als.solve_short(Xy.expand(n, 3, 7), mean, half, torch.full((n,), scale), torch.randn(n, 6, generator=g))[0].double()
+    assert ((draws.mean(0) - want)/(cov.diagonal()/n).sqrt()).abs().max() < 5
+    spread = ((cov.diagonal()[:, None]*cov.diagonal() + cov**2)/n).sqrt()
+    assert ((draws.T.cov() - cov)/spread).abs().max() < 5
