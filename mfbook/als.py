@@ -179,7 +179,7 @@ def improve(A,             # (R, d, d) symmetric and positive definite
 def solve_rows(side,                  # a `Side`, from `prepare`
                table,                 # the other side's, from `table`
                mean,                  # (d,) prior mean of a row [factors, bias], d = k+1
-               precision,             # (d,) or (d, d) prior precision, positive definite, in units of 1 / the noise's variance
+               precision,             # (d,) or (d, d) prior precision, definite, in units of 1 / the noise's variance
                per_rating:bool=False, # whether the precision counts once for each rating of the row
                scale=None,            # (n_rows,) or how often it counts in each row
                noise=None,            # (n_rows, d) for draws instead of answers
