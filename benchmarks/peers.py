@@ -222,8 +222,8 @@ if __name__ == '__main__':
     if args.table:
         seconds = table('fit_seconds')
         print('Mean test RMSE over the folds', table().round(4).to_string(), '\nTest RMSE on the first fold',
-              table(first=True).round(4).to_string(), '\nSeconds of a fit', seconds.round(1).to_string(),
-              "\nThe same, myFM's as 1", seconds.div(seconds['myFM'], axis=0).round(2).to_string(), sep='\n')
+              table(first=True).round(4).to_string(), '\nSeconds of a fit', seconds.round(1).to_string(), sep='\n')
+        if 'myFM' in seconds: print("\nThe same, myFM's as 1", seconds.div(seconds['myFM'], axis=0).round(2).to_string(), sep='\n')
     elif len(args.only) == 1:
         torch.set_num_threads(1)
         warnings.filterwarnings('ignore')                  # of the peers
