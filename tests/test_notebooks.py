@@ -1,6 +1,6 @@
 "Every notebook runs from top to bottom, is clean, and has the shape of a lesson."
 import io, multiprocessing, re
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import redirect_stderr
 from pathlib import Path
 
@@ -31,12 +31,15 @@ def run(path):
     with redirect_stderr(io.StringIO()) as err: ok, _ = execute(path, skip_flags=cfg.tst_flags.split(), basepath=root)
     return '' if ok else err.getvalue() or 'it failed without a traceback'
 
+def alone(path):
+    "`run` in a process of its own. (A pool of two with max_tasks_per_child=1 can stand still for ever in Python 3.11.)"
+    with ProcessPoolExecutor(1, mp_context=server) as pool: return pool.submit(run, path).result()
+
 @pytest.fixture(scope='module')
 def runs(request):
     "The runs of all notebooks that are to be tested, two at a time, each in a process of its own."
     paths = [i.callspec.params['path'] for i in request.session.items if i.name.startswith('test_it_runs')]
-    with ProcessPoolExecutor(2, mp_context=server, max_tasks_per_child=1) as pool:
-        yield {path: pool.submit(run, path) for path in paths}
+    with ThreadPoolExecutor(2) as pool: yield {path: pool.submit(alone, path) for path in paths}
 
 @pytest.mark.parametrize('path', **every)
 def test_it_runs(path, runs):
