@@ -12,7 +12,8 @@ that validation set lies in the other folds' test parts. It is fitted on the who
 test set once; its predictions are clamped to the rating range. There are these exceptions:
 
 - myFM and the book's Gibbs sampler have nothing to choose: 30 factors, 150 sweeps. Each leaves out the sweeps at the
-  start that it leaves out by itself: myFM 5, Gibbs 20.
+  start that it leaves out by itself: myFM 5, Gibbs 20. The sampler's row means depend on who rated what; 'Gibbs, no habits'
+  is the sampler without that, which knows what myFM knows.
 - The book's biases are tuned on each fold's own validation cut, and its SGD and ALS take from results.jsonl the settings
   that accuracy.py chose there, so that nothing has helped them.
 - Surprise's SVD++ is slow: a fit takes minutes where users have many ratings. It has one setting, the best of ten that
@@ -138,7 +139,8 @@ METHODS = {
     'biases':         (biases, tuned_biases, 'mfbook'),
     'SGD':            (sgd, from_results('SGD'), 'mfbook'),
     'ALS':            (als, from_results('ALS'), 'mfbook'),
-    'Gibbs':          (gibbs, grid(k=[30], sweeps=[150], burn_in=[20]), 'mfbook'),
+    'Gibbs':          (gibbs, grid(k=[30], sweeps=[150], burn_in=[20], habits=[16]), 'mfbook'),
+    'Gibbs, no habits': (gibbs, grid(k=[30], sweeps=[150], burn_in=[20], habits=[0]), 'mfbook'),
     'myFM':           (myfm, grid(k=[30], sweeps=[150], burn_in=[5]), 'myfm'),
     'Surprise SVD':   (surprise('SVD'), grid(k=[200], lr=[.01], reg=[.08, .1, .12, .14], epochs=[75]), 'scikit-surprise'),
     'Surprise SVD++': (surprise('SVDpp', cache_ratings=True), grid(k=[50], lr=[.01], reg=[.1], epochs=[40]), 'scikit-surprise'),

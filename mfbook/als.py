@@ -143,7 +143,7 @@ def solve(A,          # (R, d, d) symmetric and positive definite
 
 # %% ../nbs/07_als.ipynb #781e5338
 def solve_short(Xy,         # (R, L, k+2) from `look_up`, with few ratings a row
-                mean,       # (d,) prior mean
+                mean,       # (R, d) prior means, or (1, d) if all have the same
                 root,       # (d, d) with root @ root.T the inverse of the prior precision
                 scale,      # (R,) or a number: how often the precision counts
                 noise=None):# (R, d) for draws, as in `solve`
@@ -151,7 +151,7 @@ def solve_short(Xy,         # (R, L, k+2) from `look_up`, with few ratings a row
     X, y, s = Xy[..., :-1], Xy[..., -1:], scale.sqrt().view(-1, 1, 1)
     Z, one = X @ root / s, torch.eye(X.shape[1])
     L = torch.linalg.cholesky(Z @ Z.mT + one)
-    half = torch.linalg.solve_triangular(L, y - X @ mean[:, None], upper=False)
+    half = torch.linalg.solve_triangular(L, y - X @ mean[..., None], upper=False)
     if noise is not None: half -= torch.linalg.solve_triangular(L + one, Z @ noise[..., None], upper=False)
     w = Z.mT @ torch.linalg.solve_triangular(L.mT, half, upper=True)
     w = mean + ((w if noise is None else w + noise[..., None])/s)[..., 0] @ root.T
@@ -178,7 +178,7 @@ def improve(A,             # (R, d, d) symmetric and positive definite
 # %% ../nbs/07_als.ipynb #296203e4
 def solve_rows(side,                  # a `Side`, from `prepare`
                table,                 # the other side's, from `table`
-               mean,                  # (d,) prior mean of a row [factors, bias], d = k+1
+               mean,                  # (d,) prior mean of a row [factors, bias], d = k+1; or (n_rows, d), a mean for each
                precision,             # (d,) or (d, d) prior precision, definite, in units of 1 / the noise's variance
                per_rating:bool=False, # whether the precision counts once for each rating of the row
                scale=None,            # (n_rows,) or how often it counts in each row
@@ -186,19 +186,21 @@ def solve_rows(side,                  # a `Side`, from `prepare`
                start=None,            # (n_rows, d) rows to improve by `steps`, instead of solving exactly
                steps:int=3):          # of conjugate gradients
     "Every row given the other side: rows (n_rows, d), and each one's sum of squared errors. Without ratings: the mean."
-    rows, squared = mean.repeat(side.n_rows, 1), mean.new_zeros(side.n_rows)
+    mean = mean.expand(side.n_rows, -1)
+    rows, squared = mean.clone(), mean.new_zeros(side.n_rows)
     if precision.dim() == 1: precision = precision.diag()
     root = torch.linalg.inv(torch.linalg.cholesky(precision)).mT
     def work(c):
-        if start is None and c.owner is None and 2*c.cols.shape[1] <= len(mean):
+        m = mean[c.rows]
+        if start is None and c.owner is None and 2*c.cols.shape[1] <= mean.shape[1]:
             Xy, z = look_up(c, table), None if noise is None else noise[c.rows]
             s = Xy[..., -2].square().sum(1) if per_rating else 1. if scale is None else scale[c.rows]
-            rows[c.rows], squared[c.rows] = solve_short(Xy, mean, root, torch.as_tensor(s), z)
+            rows[c.rows], squared[c.rows] = solve_short(Xy, m, root, torch.as_tensor(s), z)
             return
         G = gram(c, table)
         s = G[:, -2, -2].clone() if per_rating else G.new_ones(len(G)) if scale is None else scale[c.rows]
         A = torch.addcmul(G[:, :-1, :-1], s[:, None, None], precision)
-        b = G[:, :-1, -1] + s[:, None]*(precision @ mean)
+        b = G[:, :-1, -1] + s[:, None]*(m @ precision)
         if start is None: w = solve(A, b, None if noise is None else noise[c.rows])
         else: w = improve(A, b, start[c.rows], steps)
         rows[c.rows] = w

@@ -119,6 +119,20 @@ def test_scale_is_each_rows_own_price_and_errors_are_each_rows_own():
         assert squared[r].item() == pytest.approx((values[m] - t[:, -1] - t[:, :-1] @ got[r, :-1] - got[r, -1]).square().sum().item(), abs=1e-3)
     assert squared[8] == 0 and torch.equal(got[8], mean), 'no ratings'
 
+@pytest.mark.parametrize('how', ['exact', 'draws', 'steps'])
+def test_each_row_may_have_a_prior_mean_of_its_own(how):
+    rows, cols, values, other, g = problem(6)
+    other = torch.cat([other, torch.randn(12, 8, generator=g)], 1)                # twelve unknowns: short and long rows
+    side, means, precision = prepare(rows, cols, values, 9, 12, None, 9, 60), torch.randn(9, 12, generator=g), torch.ones(12)
+    extra = dict(noise=torch.randn(9, 12, generator=g)) if how == 'draws' else dict(start=torch.zeros(9, 12), steps=4) if how == 'steps' else {}
+    got, squared = solve_rows(side, table(other), means, precision, **extra)
+    assert {2*c.cols.shape[1] <= 12 for c in side.chunks} == {True, False}
+    for r in range(9):
+        want, errors = solve_rows(side, table(other), means[r], precision, **extra)
+        torch.testing.assert_close(got[r], want[r], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(squared[r], errors[r], atol=1e-3, rtol=1e-3)
+    assert torch.equal(got[8], means[8]), 'no ratings'
+
 def test_the_table_is_padded_with_zeros():
     t = table(torch.tensor([[1., 2., 3.], [4., 5., 6.]]))
     assert t.tolist() == [[1, 2, 1, 3], [4, 5, 1, 6], [0, 0, 0, 0]]
@@ -417,7 +431,7 @@ def test_short_rows_are_drawn_with_the_mean_and_covariance_of_theory():
     A = X.T @ X + P
     want, cov = torch.linalg.solve(A, X.T @ y + P @ mean.double()), A.inverse()
     half = torch.linalg.inv(torch.linalg.cholesky(precision)).mT
-    draws = als.solve_short(Xy.expand(n, 3, 7), mean, half, torch.full((n,), scale), torch.randn(n, 6, generator=g))[0].double()
+    draws = als.solve_short(Xy.expand(n, 3, 7), mean[None], half, torch.full((n,), scale), torch.randn(n, 6, generator=g))[0].double()
     assert ((draws.mean(0) - want)/(cov.diagonal()/n).sqrt()).abs().max() < 5
     spread = ((cov.diagonal()[:, None]*cov.diagonal() + cov**2)/n).sqrt()
     assert ((draws.T.cov() - cov)/spread).abs().max() < 5
