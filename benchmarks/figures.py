@@ -55,7 +55,7 @@ def plot_peers(f):
     fig.supxlabel('RMSE on held-out ratings (stars)', fontsize=9)
     return axs
 
-GREYS = ['#767c86', '#8f959e', '#6a7078']     # of the peers, each readable on white and on black
+GREYS = ['#767c86', '#8f959e', '#6a7078']     # of the peers; each can be read on white and on black
 def _apart(heights, gap):
     "The heights, moved as little as they must be to lie `gap` apart; their order stays."
     order, out = sorted(range(len(heights)), key=heights.__getitem__), list(heights)
@@ -71,13 +71,14 @@ def plot_scale(n=scale.FULL, path=scale.PATH, ax=None):
     peers = [m for m in fits if scale.METHODS[m].package != 'mfbook']
     lowest = {m: min(v for _, v in r['log']) for m, r in fits.items()}
     bottom, top = known, known + 1.8*max(max(lowest.values()) - known, .01*known)
-    colors = {m: GREYS[peers.index(m) % len(GREYS)] if m in peers else COLORS.get(m.split()[-1], 'C4') for m in fits}
+    greys = {m: GREYS[n % len(GREYS)] for n, m in enumerate(peers)}
+    colors = {m: greys.get(m) or COLORS.get(m.split()[-1], 'C4') for m in fits}
     seen = {}
     for m, r in fits.items():
-        log = [(s, v) for s, v in r['log'][:1 + [v for _, v in r['log']].index(lowest[m])]]
+        log = r['log'][:1 + [v for _, v in r['log']].index(lowest[m])]
+        again = sum(colors[m] == colors[x] or {m, x} <= set(peers) for x in seen)   # the second of a colour is dashed
+        ls = ['-', (0, (4, 2)), (0, (1, 1))][again % 3]
         seen[m] = log[-1]
-        again = sum(colors[x] == colors[m] for x in list(fits)[:list(fits).index(m)])             # of a colour, the second is dashed
-        ls = ['-', (0, (4, 2)), (0, (1, 1))][peers.index(m) % 3 if m in peers else again % 3]
         ax.plot(*zip(*log), ls=ls, color=colors[m], lw=1.6)
         ax.plot(*log[-1], 'o', ms=5, color=colors[m])
     right = max(s for s, _ in seen.values())
@@ -86,8 +87,10 @@ def plot_scale(n=scale.FULL, path=scale.PATH, ax=None):
         ax.annotate(m, at, (1.02, y), textcoords=ax.get_yaxis_transform(), va='center', color=colors[m], fontsize=8.5,
                     arrowprops=dict(arrowstyle='-', color=colors[m], lw=.5, alpha=.6))
     ax.axhline(known, color='#767c86', lw=1, ls=':')
-    ax.annotate('best known', (0, known), (4, 3), xycoords=('axes fraction', 'data'), textcoords='offset points', color='#767c86', fontsize=8)
-    ax.set(xscale='log', xlabel='seconds, preparation included', ylabel='RMSE on validation (stars)', ylim=(bottom - .06*(top - bottom), top))
+    ax.annotate('best known', (0, known), (4, 3), xycoords=('axes fraction', 'data'), textcoords='offset points',
+                color='#767c86', fontsize=8)
+    ax.set(xscale='log', xlabel='seconds, preparation included', ylabel='RMSE on validation (stars)')
+    ax.set_ylim(bottom - .06*(top - bottom), top)
     ax.set_xlim(None, 1.15*right)
     ax.xaxis.set_major_formatter(lambda v, _: f'{v:g}')
     return ax

@@ -17,11 +17,12 @@ The ratings are `synthetic_ratings`, cut once into train, 2% for validation and 
 - rates: steps of SGD, by hand and compiled, beside a DataLoader loop, on one thread
 - reading: a ratings.csv, first and second load
 
-Each row is measured in a process of its own, so that its peak of memory is its own. Seconds are those of preparation and
-sweeps; the seconds of validation are not among them, for anybody. SGD needs its ratings in random order, and shuffling
-counts: the book's shuffles before every epoch, Cornac's ratings are shuffled once, as preparation. cmfrec cannot go on from
-where it stopped, so each point of its line is a fit of its own, with 1, 2, 3, ... sweeps. implicit is for clicks, not for
-stars: its sweeps are timed, and its error means nothing here. Cornac with more than one thread is not the same twice.
+Each row is measured in a process of its own, so that its peak of memory is its own. Seconds are those of preparation
+and sweeps; the seconds of validation are not among them, for anybody. SGD needs its ratings in random order, and
+shuffling counts: the book's SGD shuffles before every epoch, Cornac's ratings are shuffled once, as preparation. A
+compiled step is compiled anew in each process, which is preparation too. cmfrec cannot go on from where it stopped, so
+each point of its line is a fit of its own, with 1, 2, 3, ... sweeps. implicit is for clicks, not for stars: its sweeps
+are timed, and its error means nothing here. Cornac with more than one thread is not the same twice.
 """
 import argparse, datetime, json, os, subprocess, sys, tempfile, time
 from itertools import islice
@@ -63,8 +64,8 @@ def record(row, path=PATH):
 
 def chosen(method, n, path=PATH, best=2):
     "The settings of the `best` rows of `method` that were tuned for the shape `n`, best first."
-    tuned = [r for r in rows(path, shape=smaller(n)[0], what='tune', method=METHODS[method].like or method) if r['valid']]
-    return [r['settings'] for r in sorted(tuned, key=lambda r: r['valid'])[:best]]
+    tuned = rows(path, shape=smaller(n)[0], what='tune', method=METHODS[method].like or method)
+    return [r['settings'] for r in sorted((r for r in tuned if r['valid']), key=lambda r: r['valid'])[:best]]
 
 def jobs(part, n, path=PATH):
     "What a part measures: rows without their measurements."
@@ -82,7 +83,7 @@ def jobs(part, n, path=PATH):
 # The ratings
 
 def store(n, folder):
-    "Make the ratings of shape `n` and cut them; the parts into a file in `folder`. Returns the row that says what they are."
+    "Make the ratings of shape `n`, cut them, and write the parts into a file in `folder`. Returns a row about them."
     from mfbook.scale import synthetic_ratings
     start = time.perf_counter()
     made = synthetic_ratings(n)
@@ -145,7 +146,8 @@ def run(job, folder, path):
                 threads=about['threads'], processor=about['processor'],
                 versions={**about['versions'], package: version(package)}), path)
     brief = {k: v for k, v in found.items() if k not in ('log', 'sweeps')}
-    print(f"{job['what']:6} {job['method']:13} {job['settings']} {brief}, {time.perf_counter() - start:.0f} s", flush=True)
+    took = time.perf_counter() - start
+    print(f"{job['what']:6} {job['method']:13} {job['settings']} {brief}, {took:.0f} s", flush=True)
 
 def run_all(parts, n, path, threads):
     "Every job of `parts` that is not in the file, a process each. Returns how many failed."
@@ -165,7 +167,7 @@ def run_all(parts, n, path, threads):
 def forget(parts, n, path):
     "Take the rows of `parts` out of the file."
     old = {name(j) for part in parts for j in jobs(part, n, path)}
-    whole = [(n, 'fit')]*('fit' in parts) + [(smaller(n)[0], 'tune')]*('tune' in parts)      # settings no longer tried too
+    whole = [(n, 'fit')]*('fit' in parts) + [(smaller(n)[0], 'tune')]*('tune' in parts)     # older settings too
     _write(path, [r for r in _rows(path) if name(r) not in old and (r['shape'], r['what']) not in whole])
 
 # What it says
@@ -182,13 +184,14 @@ def best_fits(n=FULL, path=PATH):
     return {m: row for m in METHODS for row in [{r['method']: r for r in fits}.get(m)] if row}
 
 def race(n=FULL, path=PATH, within=(.01, .0003)):
-    """A row a method: its best validation RMSE and the test RMSE there, how far it lies above the best that is known, the
-    seconds to within so much of it and to the best of the peer that is soonest within the first, and memory. Of a method's
-    two settings, each time is that of the one which is sooner."""
+    """A row a method: its best validation RMSE and the test RMSE there, how far it lies above the best known (%), the
+    seconds to within so much of it and to the best of the peer that is soonest within the first, and memory. Of a
+    method's two settings, each time is that of the one which is sooner."""
     known, best = best_known(n, path), best_fits(n, path)
     logs = {m: [r['log'] for r in rows(path, shape=n, what='fit', method=m)] for m in best}
     def soonest(m, error): return pd.Series([seconds_to(log, error) for log in logs[m]]).min()
-    f = pd.DataFrame({m: dict(valid=r['valid'], test=r['test'], above=100*(r['valid']/known - 1)) for m, r in best.items()}).T
+    f = pd.DataFrame([[r['valid'], r['test'], 100*(r['valid']/known - 1)] for r in best.values()], list(best),
+                     ['valid', 'test', 'above'])
     for w in within: f[f'to {100*w:g}%'] = [soonest(m, known*(1 + w)) for m in f.index]
     peers = [m for m in f.index if METHODS[m].package != 'mfbook']
     if peers:
@@ -197,7 +200,7 @@ def race(n=FULL, path=PATH, within=(.01, .0003)):
     return f.assign(data_mb=[r['data_mb'] for r in best.values()], peak_mb=[r['peak_mb'] for r in best.values()])
 
 def sweeps(n=FULL, path=PATH, beside=('Cornac MF', 'cmfrec ALS')):
-    "A row a method: seconds to prepare, of a sweep, and how many times those of the peers' sweeps that is; nanoseconds a rating."
+    "A row a method: seconds to prepare and of a sweep, how many of a peer's sweeps that is, nanoseconds a rating."
     found = {r['method']: r for r in rows(path, shape=n, what='sweep')}
     f = pd.DataFrame({m: dict(prepare=found[m]['prepare'], sweep=found[m]['sweep']) for m in METHODS if m in found}).T
     for peer in beside:
@@ -213,7 +216,8 @@ def tables(n=FULL, path=PATH):
         have = rows(path, shape=n, what='sweep' if f is sweeps else 'fit')
         if have: out += [f'{what}, {n:,} ratings', f(n, path).round(4).to_string()]
     for row in rows(path, shape=n, what='data'): out.append(f"Nothing is below {row['floor']}")
-    for row in rows(path, shape=n, what='long'): out.append(f"{row['settings']}: valid {row['valid']:.5f}, test {row['test']:.5f}")
+    for row in rows(path, shape=n, what='long'):
+        out.append(f"Gibbs, {row['settings']}: valid {row['valid']:.5f}, test {row['test']:.5f}")
     for what in ('rates', 'reading'):
         for row in rows(path, shape=n, what=what): out.append(pd.DataFrame(row['table']).T.round(3).to_string())
     return '\n\n'.join(out)

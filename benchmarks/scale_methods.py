@@ -1,6 +1,6 @@
-"""The methods of scale.py. Each is a generator that is given the training ratings and its settings: it prepares, yields,
-then makes a sweep and yields, and so on. What it yields is a function that predicts the values of `Ratings`, unclamped. The
-clock runs only while it works, so who asks for predictions in between costs it nothing.
+"""The methods of scale.py. Each is a generator that is given the training ratings and its settings: it prepares,
+yields, then makes a sweep and yields, and so on. What it yields is a function that predicts the values of `Ratings`.
+The clock runs only while it works, so who asks for predictions in between costs it nothing.
 """
 from collections import namedtuple
 from itertools import product
@@ -52,7 +52,8 @@ def sgd(update):
 
 def dot(mean, user_bias, item_bias, P, Q, batch=2**18):
     "A function that predicts from biases and factors, numpy arrays as the peers have them."
-    mean, parts = float(mean), [torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32)) for x in (user_bias, item_bias, P, Q)]
+    arrays = (np.ascontiguousarray(x, dtype=np.float32) for x in (user_bias, item_bias, P, Q))
+    mean, parts = float(mean), [torch.from_numpy(x) for x in arrays]
     def some(u, i):
         a, b, P, Q = (t.index_select(0, at) for t, at in zip(parts, (u, i, u, i)))
         return mean + a + b + (P*Q).sum(1)
@@ -72,8 +73,8 @@ def cornac(train, k, lr, reg):
     for side, n in (('u', train.n_users), ('i', train.n_items)):              # as its own `_init` does
         draw[side] = (.01*rng.standard_normal((n, k))).astype(np.float32), np.zeros(n, np.float32)
     (U, Bu), (V, Bi) = draw['u'], draw['i']
-    start = dict(U=U, V=V, Bu=Bu, Bi=Bi)
-    model = MF(k=k, learning_rate=lr, lambda_reg=reg, max_iter=1, init_params=start, num_threads=torch.get_num_threads())
+    model = MF(k=k, learning_rate=lr, lambda_reg=reg, max_iter=1, init_params=dict(U=U, V=V, Bu=Bu, Bi=Bi),
+               num_threads=torch.get_num_threads())
     predict = dot(train.mean, Bu, Bi, U, V)                                   # the arrays are moved in place
     yield predict
     while True:
@@ -85,12 +86,13 @@ def cmfrec(train, k, decay, bias_decay, per_rating=False, steps=3):
     "cmfrec's CMF without side information, by conjugate gradients; fits of 1, 2, 3, ... sweeps, each from the start."
     from cmfrec import CMF
     from scipy.sparse import coo_matrix
-    X = coo_matrix((train.values.numpy(), (train.users.numpy(), train.items.numpy())), shape=(train.n_users, train.n_items))
+    users, items, values = (c.numpy() for c in (train.users, train.items, train.values))
+    X = coo_matrix((values, (users, items)), (train.n_users, train.n_items))
     yield None
     for sweeps in (1, 2, 3, 4, 5, 6, 8, 10, 12, 15):
         prices = np.array([bias_decay, bias_decay, decay, decay, 0., 0.])
-        model = CMF(k=k, lambda_=prices, scale_lam=per_rating, use_cg=True, max_cg_steps=steps, finalize_chol=False, niter=sweeps,
-                    precompute_for_predictions=False, nthreads=torch.get_num_threads(), verbose=False).fit(X)
+        model = CMF(k=k, lambda_=prices, scale_lam=per_rating, use_cg=True, max_cg_steps=steps, finalize_chol=False,
+                    niter=sweeps, precompute_for_predictions=False, nthreads=torch.get_num_threads()).fit(X)
         yield dot(model.glob_mean_, model.user_bias_, model.item_bias_, model.A_, model.B_)
 
 def implicit(train, k, reg):
@@ -99,7 +101,8 @@ def implicit(train, k, reg):
     from scipy.sparse import csr_matrix
     threads = torch.get_num_threads()
     model = AlternatingLeastSquares(factors=k, regularization=reg, num_threads=threads, random_state=0)
-    by_user = csr_matrix((train.values.numpy(), (train.users.numpy(), train.items.numpy())), (train.n_users, train.n_items))
+    users, items, values = (c.numpy() for c in (train.users, train.items, train.values))
+    by_user = csr_matrix((values, (users, items)), (train.n_users, train.n_items))
     by_film, rng = by_user.T.tocsr(), np.random.default_rng(0)
     P, Q = (.01*rng.random((n, k), dtype=np.float32) for n in (train.n_users, train.n_items))
     yield None
@@ -110,9 +113,9 @@ def implicit(train, k, reg):
 
 def grid(**values): return [dict(zip(values, v)) for v in product(*values.values())]
 
-# fit: a generator as above. grid: what is tried, or `like`: the method whose settings are taken. package: where it comes from.
-# sweeps: at most so many; patience: or so many without a better validation RMSE, None for no end but that. threads: None for as
-# many as there are. restarts: whether each sweep is a fit from the start. stars: whether it predicts them.
+# fit: a generator as above. grid: what is tried; or like: the method whose settings are taken. package: its origin.
+# sweeps: at most so many; patience: or so many without a better validation RMSE, None for no such end. threads: None
+# for as many as there are. restarts: whether each sweep is a fit from the start. stars: whether it predicts them.
 Method = namedtuple('Method', 'fit grid package sweeps patience like threads restarts stars',
                     defaults=('mfbook', 20, 4, None, None, False, True))
 PRICES = [dict(decay=d, bias_decay=3., per_rating=False) for d in (20., 30., 45.)] + [

@@ -39,7 +39,8 @@ class Tiny(torch.nn.Module):
 
 def student_rate(train, n_batches=30, batch_size=1024):
     "Ratings a second of the student's loop, once it is under way."
-    loader = iter(DataLoader(TensorDataset(train.users, train.items, train.values), batch_size=batch_size, shuffle=True))
+    data = TensorDataset(train.users, train.items, train.values)
+    loader = iter(DataLoader(data, batch_size=batch_size, shuffle=True))
     model = Tiny(train.n_users, train.n_items)
     optimizer = torch.optim.Adam(model.parameters(), lr=.01)
     def some(n):
@@ -63,8 +64,9 @@ def step_rate(train, update, batch_size=4096, n=2**20):
 def rates(method, settings, train, valid, test):
     "Million ratings a second on one thread, and how many times the student's loop that is."
     torch.set_num_threads(1)
-    found = {'DataLoader loop': student_rate(train), 'by hand': step_rate(train, closed_form), 'compiled': step_rate(train, compiled)}
-    return dict(table={m: {'million/s': r/1e6, 'times the loop': r/found['DataLoader loop']} for m, r in found.items()})
+    loop = student_rate(train)
+    found = {'DataLoader loop': loop, 'by hand': step_rate(train, closed_form), 'compiled': step_rate(train, compiled)}
+    return dict(table={m: {'million/s': r/1e6, 'times the loop': r/loop} for m, r in found.items()})
 
 # Reading
 
@@ -77,14 +79,15 @@ def write_csv(r, path, piece=2_000_000):
         f.to_csv(path, index=False, header=not at, mode='a')
 
 def reading(method, settings, train, valid, test, times=3):
-    "Seconds of a first load by pandas and by the book, and of a second load; the median of so many, a reader after the other."
+    "Seconds of a first load by pandas and by the book, and of a second load: medians, the readers taking turns."
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
         path = Path(folder)/'ratings.csv'
         write_csv(train, path)
         def frame(): return pd.read_csv(path, engine='c', dtype=COLUMNS, usecols=list(COLUMNS))
         frame()                                                       # from here on the file is in memory, for all
         first = seconds(lambda: load_fast(folder))
-        took = [[seconds(f) for f in (frame, lambda: load_ratings(folder), lambda: load_fast(folder))] for _ in range(times)]
+        readers = frame, lambda: load_ratings(folder), lambda: load_fast(folder)
+        took = [[seconds(f) for f in readers] for _ in range(times)]
         size = path.stat().st_size/1e6
     pandas, book, again = map(median, zip(*took))
     found = {"pandas' C engine": pandas, 'load_ratings': book, 'load_fast, first': first, 'load_fast, second': again}

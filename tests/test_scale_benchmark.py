@@ -13,7 +13,6 @@ import figures, scale, scale_methods, scale_parts
 sys.path.pop(0)
 
 N = 1_000_000
-BOOK = ['ALS', 'CG ALS', 'Gibbs', 'SGD', 'compiled SGD']
 
 @pytest.fixture
 def path(tmp_path): return tmp_path/'scale.jsonl'
@@ -23,24 +22,31 @@ def parts():
     r = load_ratings()
     return split_random(r.take(r.users < 100), seed=0)
 
-def row(method, what='fit', shape=N, settings=None, **found): return dict(shape=shape, what=what, method=method, settings=settings or {}, **found)
-def fitted(method, log, **more): return row(method, log=log, valid=min(v for _, v in log), test=log[-1][1] + .01, data_mb=100., peak_mb=150., **more)
+def row(method, what='fit', shape=N, settings=None, **found):
+    return dict(shape=shape, what=what, method=method, settings=settings or {}, **found)
+def fitted(method, log, settings=None):
+    best = min(v for _, v in log)
+    return row(method, settings=settings, log=log, valid=best, test=best + .01, data_mb=100., peak_mb=150.)
 
 @pytest.fixture
 def made(path):
     "A small file: Gibbs is best, Cornac the sooner peer, ALS with two settings."
-    for r in (fitted('ALS', [[1., .9], [2., .81], [3., .805]], settings=dict(a=1)), fitted('ALS', [[1., .85], [2., .83]], settings=dict(a=2)),
-              fitted('Gibbs', [[2., .9], [9., .8001]]), fitted('Cornac MF', [[1., .85], [4., .808]]), fitted('cmfrec ALS', [[3., .9], [5., .806]]),
+    for r in (fitted('ALS', [[1., .9], [2., .81], [3., .805]], dict(a=1)),
+              fitted('ALS', [[1., .85], [2., .83]], dict(a=2)),
+              fitted('Gibbs', [[2., .9], [9., .8001]]),
+              fitted('Cornac MF', [[1., .85], [4., .808]]), fitted('cmfrec ALS', [[3., .9], [5., .806]]),
               row('Gibbs', 'long', settings=scale.LONG, valid=.8, test=.8, log=[[99., .8]]),
               row('', 'data', floor=dict(valid=.79, test=.79)),
-              row('ALS', 'sweep', prepare=1., sweep=6., sweeps=[6.]), row('Cornac MF', 'sweep', prepare=1., sweep=2., sweeps=[2.]),
+              row('ALS', 'sweep', prepare=1., sweep=6., sweeps=[6.]),
+              row('Cornac MF', 'sweep', prepare=1., sweep=2., sweeps=[2.]),
               row('ALS', 'sweep', shape=50_000, prepare=1., sweep=.1, sweeps=[.1])): scale.record(r, path)
     return path
 
 # ---- what is stored
 
 def test_a_row_of_the_same_measurement_is_replaced(path):
-    for r in (row('ALS', valid=1.), row('ALS', valid=2., settings=dict(k=1)), row('ALS', valid=3.)): scale.record(r, path)
+    one, other, again = row('ALS', valid=1.), row('ALS', valid=2., settings=dict(k=1)), row('ALS', valid=3.)
+    for r in (one, other, again): scale.record(r, path)
     assert sorted(r['valid'] for r in scale.rows(path)) == [2., 3.]
     assert scale.name(row('ALS', settings=dict(a=1, b=2))) == scale.name(row('ALS', settings=dict(b=2, a=1)))
 
@@ -66,9 +72,10 @@ def test_the_two_best_settings_go_on_to_the_full_size(path):
     small = scale.smaller(N)[0]
     for valid, lr in ((.9, 1.), (.8, 2.), (.85, 3.), (None, 4.)):
         scale.record(row('SGD', 'tune', shape=small, settings=dict(lr=lr), valid=valid), path)
-    assert [s['lr'] for s in scale.chosen('SGD', N, path)] == [2., 3.] == [s['lr'] for s in scale.chosen('compiled SGD', N, path)]
+    for method in ('SGD', 'compiled SGD'): assert [s['lr'] for s in scale.chosen(method, N, path)] == [2., 3.]
     jobs = scale.jobs('fit', N, path)
-    assert [(j['method'], j['settings']['lr']) for j in jobs] == [(m, lr) for m in ('SGD', 'compiled SGD') for lr in (2., 3.)]
+    found = [(j['method'], j['settings']['lr']) for j in jobs]
+    assert found == [(m, lr) for m in ('SGD', 'compiled SGD') for lr in (2., 3.)]
     assert {j['shape'] for j in jobs} == {N} and {j['shape'] for j in scale.jobs('tune', N, path)} == {small}
 
 def test_shapes():
@@ -77,9 +84,13 @@ def test_shapes():
         with pytest.raises(ValueError): scale.shape(text)
     assert scale.smaller(scale.FULL) == (3_200_020, 1_000_006)
 
+def script(path, *args):
+    command = [sys.executable, root/'benchmarks'/'scale.py', *args, '--file', path]
+    return subprocess.run(command, capture_output=True, text=True)
+
 @pytest.mark.parametrize('wrong', [['--only', 'reeding'], ['--shape', '12x'], ['--shape', '5k']])
 def test_what_is_unknown_is_refused(wrong, path):
-    done = subprocess.run([sys.executable, root/'benchmarks'/'scale.py', *wrong, '--file', path], capture_output=True, text=True)
+    done = script(path, *wrong)
     assert done.returncode == 2 and wrong[1] in done.stderr and not path.exists()
 
 # ---- the clock and the fits
@@ -105,7 +116,7 @@ def fixed(monkeypatch, errors, seconds=None, **how):
 def test_the_log_adds_up_and_the_test_is_met_where_validation_was_lowest(monkeypatch, parts):
     fixed(monkeypatch, [.4, .2, .3, .35, .1], [5., 1., 2., 3., 4., 5.], patience=2)
     found = scale.fit('fixed', {}, *parts)
-    assert [s for s, _ in found['log']] == [6., 8., 11., 15.] and found['prepare'] == 5.                  # the last is not reached
+    assert [s for s, _ in found['log']] == [6., 8., 11., 15.] and found['prepare'] == 5.      # the last is not reached
     assert found['valid'] == min(v for _, v in found['log']) == found['log'][1][1]
     y = (parts.test.values.clamp(1, 4.5) + .2).clamp(.5, 5)
     assert found['test'] == pytest.approx(rmse(y, parts.test), abs=1e-7)
@@ -124,20 +135,23 @@ def test_a_method_that_diverges_has_the_log_until_then(monkeypatch, parts):
 @pytest.mark.parametrize('method', ['ALS', 'CG ALS', 'Gibbs', 'SGD'])
 def test_the_books_methods_learn(method, parts):
     m = scale.METHODS[method]
-    settings = dict(m.grid[-1], **{s: v for s, v in dict(epochs=4, batch_size=64, lr=1., burn_in=2).items() if s in m.grid[-1]})
+    small = dict(epochs=4, batch_size=64, lr=1., burn_in=2)
+    settings = m.grid[-1] | {s: v for s, v in small.items() if s in m.grid[-1]}
     found = scale.fit(method, dict(settings, sweeps=6), *parts)
     assert found['valid'] < .97*rmse(torch.full((len(parts.valid),), parts.train.mean), parts.valid)
 
 def test_the_average_of_gibbs_is_that_of_fit_gibbs(parts):
     from mfbook.gibbs import fit_gibbs
     log = scale.fit('Gibbs', dict(k=4, burn_in=2, sweeps=6), *parts)['log']
-    rows = fit_gibbs(MatrixFactorization(parts.train, k=4), parts.train, parts.valid, sweeps=6, burn_in=2, keep=2, progress=False).rows
-    assert [v for _, v in log] == pytest.approx([r['average'] for r in rows], abs=1e-6)
+    how, model = dict(sweeps=6, burn_in=2, keep=2, progress=False), MatrixFactorization(parts.train, k=4)
+    theirs = fit_gibbs(model, parts.train, parts.valid, **how).frame().average
+    assert [v for _, v in log] == pytest.approx(theirs.tolist(), abs=1e-6)
 
 def test_what_is_cut_and_stored_is_read_back(tmp_path):
     about = scale.store(60_000, tmp_path)
     train, valid, test = scale.stored(60_000, tmp_path)
-    assert about['sizes'] == [len(train), len(valid), len(test)] == [57_600, 1200, 1200] and train.n_items == about['items']
+    assert about['sizes'] == [len(train), len(valid), len(test)] == [57_600, 1200, 1200]
+    assert (train.n_users, train.n_items) == (about['users'], about['items'])
     assert about['floor']['valid'] < rmse(torch.full((1200,), train.mean), valid)
 
 # ---- what the file says
@@ -163,12 +177,14 @@ def test_of_two_settings_the_sooner_is_taken(made):
 
 def test_the_sweeps(made):
     f = scale.sweeps(N, made)
-    assert f.loc['ALS'].dropna().to_dict() == {'prepare': 1., 'sweep': 6., 'times Cornac MF': 3., 'ns a rating': pytest.approx(6000), 'at 50,000': pytest.approx(2000)}
+    expected = {'prepare': 1., 'sweep': 6., 'times Cornac MF': 3., 'ns a rating': 6000., 'at 50,000': 2000.}
+    assert f.loc['ALS'].to_dict() == pytest.approx(expected)
 
 def test_the_table_is_printed_and_nothing_is_run(made):
     before = made.read_text()
-    done = subprocess.run([sys.executable, root/'benchmarks'/'scale.py', '--table', '--shape', '1M', '--file', made], capture_output=True, text=True)
-    assert done.returncode == 0 and all(t in done.stdout for t in ("to Cornac MF's best", 'ns a rating', "'valid': 0.79"))
+    done = script(made, '--table', '--shape', '1M')
+    assert done.returncode == 0
+    assert all(t in done.stdout for t in ("to Cornac MF's best", 'ns a rating', "'valid': 0.79"))
     assert made.read_text() == before
 
 def test_the_figure_and_its_table(made):
@@ -176,9 +192,11 @@ def test_the_figure_and_its_table(made):
     labels = [t for t in ax.texts if t.get_text() in scale.METHODS]
     assert {t.get_text() for t in labels} == {'ALS', 'Gibbs', 'Cornac MF', 'cmfrec ALS'}
     heights = sorted(t.get_position()[1] for t in labels)
-    assert min(b - a for a, b in zip(heights, heights[1:])) > .045*(ax.get_ylim()[1] - ax.get_ylim()[0]) and ax.get_xscale() == 'log'
+    bottom, top = ax.get_ylim()
+    assert min(b - a for a, b in zip(heights, heights[1:])) > .045*(top - bottom) and ax.get_xscale() == 'log'
     f = figures.scale_table(N, made)
-    assert f.loc['ALS', 'seconds to 1%'] == '3.0' and f.loc['ALS', 'seconds to 0.03%'] == '' and f.loc['ALS', 'memory beyond the data (MB)'] == '50'
+    columns = ['seconds to 1%', 'seconds to 0.03%', 'memory beyond the data (MB)']
+    assert f.loc['ALS', columns].tolist() == ['3.0', '', '50']
 
 def test_the_requirements_pin_every_peer():
     pins = dict(re.findall(r'^([\w-]+)==(.+)$', (root/'benchmarks'/'scale-requirements.txt').read_text(), re.M))
