@@ -25,12 +25,12 @@ each point of its line is a fit of its own, with 1, 2, 3, ... sweeps. implicit i
 are timed, and its error means nothing here. Cornac with more than one thread is not the same twice.
 """
 import argparse, datetime, json, os, subprocess, sys, tempfile, time
+from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from statistics import median
 import pandas as pd
 import torch
-from importlib.metadata import version
 from ledger import _rows, _write, forget_peak, machine, peak_mb
 from mfbook.holdout import rmse, split_random, union
 from mfbook.ratings import Ratings
@@ -41,7 +41,7 @@ PATH = Path(__file__).resolve().parent/'scale.jsonl'
 PARTS = ['sweep', 'growth', 'tune', 'fit', 'long', 'rates', 'reading']
 KEY = ['shape', 'what', 'method', 'settings']                    # what makes two rows the same
 FULL = 32_000_204                                                # MovieLens 32M
-LONG = dict(k=32, burn_in=20, sweeps=150)
+LONG = dict(k=32, burn_in=30, start=4, sweeps=200)               # of Gibbs
 
 def shape(text):
     "The number of ratings in a text like 320k or 1M; 32M is as many as MovieLens 32M has."
@@ -61,6 +61,12 @@ def name(row): return json.dumps([row[f] for f in KEY], sort_keys=True)
 def record(row, path=PATH):
     "Add a row, in place of an older one of the same measurement; the file is written whole or not at all."
     _write(path, [r for r in _rows(path) if name(r) != name(row)] + [row])
+
+def here(package='mfbook'):
+    "When and on what a row is measured."
+    about = machine()
+    return dict(date=datetime.date.today().isoformat(), threads=about['threads'], processor=about['processor'],
+                versions={**about['versions'], package: version(package)})
 
 def chosen(method, n, path=PATH, best=2):
     "The settings of the `best` rows of `method` that were tuned for the shape `n`, best first."
@@ -93,7 +99,7 @@ def store(n, folder):
                     parts=[[p.users, p.items, p.values] for p in parts]), Path(folder)/str(n))
     floor = {part: rmse(made.expected(r), r) for part, r in zip(('valid', 'test'), parts[1:])}
     return dict(shape=n, what='data', method='', settings={}, seconds=seconds, users=made.ratings.n_users,
-                items=made.ratings.n_items, sizes=[len(p) for p in parts], floor=floor)
+                items=made.ratings.n_items, sizes=[len(p) for p in parts], floor=floor, **here())
 
 def stored(n, folder):
     "Train, validation and test ratings, as `store` has cut them."
@@ -141,10 +147,7 @@ def run(job, folder, path):
     forget_peak()
     holds, start = peak_mb(), time.perf_counter()
     found = MEASURES[job['what']](job['method'], job['settings'], *parts)
-    about = machine()
-    record(dict(job, **found, data_mb=holds, peak_mb=peak_mb(), date=datetime.date.today().isoformat(),
-                threads=about['threads'], processor=about['processor'],
-                versions={**about['versions'], package: version(package)}), path)
+    record(dict(job, **found, data_mb=holds, peak_mb=peak_mb(), **here(package)), path)
     brief = {k: v for k, v in found.items() if k not in ('log', 'sweeps')}
     took = time.perf_counter() - start
     print(f"{job['what']:6} {job['method']:13} {job['settings']} {brief}, {took:.0f} s", flush=True)

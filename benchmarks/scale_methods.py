@@ -6,7 +6,7 @@ from collections import namedtuple
 from itertools import product
 import numpy as np
 import torch
-from mfbook.als import _sweep, sides
+from mfbook.als import _sweep, fit_als, sides
 from mfbook.gibbs import _Chain, _predict
 from mfbook.model import MatrixFactorization
 from mfbook.scale import closed_form, compiled
@@ -23,9 +23,12 @@ def als(train, k, decay, bias_decay, per_rating=False, steps=None):
         _sweep(model, by_user, by_film, prior, steps)
         yield model.predict
 
-def gibbs(train, k, burn_in, seed=0):
-    "Lesson 08's: what predicts is the average of the draws' predictions, during the burn-in the last draw alone."
-    chain, total = _Chain(MatrixFactorization(train, k=k), train, None, burn_in, ()), 0.
+def gibbs(train, k, burn_in, start=0, seed=0):
+    """Lesson 08's: what predicts is the average of the draws' predictions, during the burn-in the last draw alone. `start`
+    sweeps of ALS go before, as preparation: from random rows the draws need many sweeps to find more than biases."""
+    model = MatrixFactorization(train, k=k)
+    if start: fit_als(model, train, sweeps=start, decay=.08, bias_decay=.02, per_rating=True, steps=3, progress=False)
+    chain, total = _Chain(model, train, None, burn_in, ()), 0.
     def predict(ratings):                                             # called once after each sweep
         nonlocal total
         s, done = chain.state, len(chain.state['rows'])
@@ -123,7 +126,8 @@ PRICES = [dict(decay=d, bias_decay=3., per_rating=False) for d in (20., 30., 45.
 METHODS = {
     'ALS':          Method(als, [dict(k=32, **p) for p in PRICES]),
     'CG ALS':       Method(als, [dict(k=32, **p, steps=3) for p in PRICES]),
-    'Gibbs':        Method(gibbs, grid(k=[32], burn_in=[4, 8, 16]), sweeps=50, patience=None),
+    'Gibbs':        Method(gibbs, [dict(k=32, burn_in=16, start=0), *grid(k=[32], burn_in=[4, 8, 16, 32], start=[4])],
+                           sweeps=60, patience=None),
     'SGD':          Method(sgd(closed_form), grid(k=[32], lr=[40., 80.], decay=[.025, .035, .05], bias_decay=[.02],
                                                   batch_size=[4096], epochs=[8, 16]), threads=1),
     'compiled SGD': Method(sgd(compiled), [], like='SGD', threads=1),
