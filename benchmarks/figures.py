@@ -91,7 +91,8 @@ def plot_scale(n=scale.FULL, path=scale.PATH, ax=None):
                 color='#767c86', fontsize=8)
     ax.set(xscale='log', xlabel='seconds, preparation included', ylabel='RMSE on validation (stars)')
     ax.set_ylim(bottom - .06*(top - bottom), top)
-    ax.set_xlim(None, 1.15*right)
+    left = min(scale.seconds_to(r['log'], top) for r in fits.values())              # where the first line comes in from above
+    ax.set_xlim(left/1.4, 1.15*right)
     ax.xaxis.set_major_formatter(lambda v, _: f'{v:g}')
     return ax
 

@@ -24,7 +24,7 @@ def als(train, k, decay, bias_decay, per_rating=False, steps=None):
         yield model.predict
 
 def gibbs(train, k, burn_in, start=0, seed=0):
-    """Lesson 08's: what predicts is the average of the draws' predictions, during the burn-in the last draw alone. `start`
+    """Lesson 08's: what predicts is the average of the draws' predictions, during the burn-in the last draw. `start`
     sweeps of ALS go before, as preparation: from random rows the draws need many sweeps to find more than biases."""
     model = MatrixFactorization(train, k=k)
     if start: fit_als(model, train, sweeps=start, decay=.08, bias_decay=.02, per_rating=True, steps=3, progress=False)
