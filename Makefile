@@ -21,7 +21,7 @@ help:
 	@echo 'make browser  install chromium, which the tests of the site use (Debian, Ubuntu)'
 	@echo 'make readme   README.md alone'
 	@echo 'make peers    install myFM, Surprise, LensKit and Cornac into .venv-peers, and measure them (an hour)'
-	@echo 'make scale    install Cornac, cmfrec and implicit into .venv-scale, and measure them at 32 million ratings (hours)'
+	@echo 'make scale    install Cornac, cmfrec and implicit into .venv-scale, and measure them at 32 million ratings (an hour or two)'
 	@echo 'make clean    remove what these commands made, .venv too'
 
 demo: .venv/ready

@@ -1,4 +1,4 @@
-"""The ledger drawn: the ladder of methods, error against time, the book beside other libraries, and 32 million ratings."""
+"""The ledger drawn: the ladder of methods, error against time, the book beside others, 32 million ratings."""
 import matplotlib.pyplot as plt
 import pandas as pd
 from mfbook.holdout import COLORS
@@ -61,11 +61,12 @@ def _apart(heights, gap):
     order, out = sorted(range(len(heights)), key=heights.__getitem__), list(heights)
     for _ in range(200):
         for a, b in zip(order, order[1:]):
-            if (short := gap - (out[b] - out[a])) > 0: out[a], out[b] = out[a] - short/2, out[b] + short/2
+            short = max(0, gap - (out[b] - out[a]))
+            out[a], out[b] = out[a] - short/2, out[b] + short/2
     return out
 
 def plot_scale(n=scale.FULL, path=scale.PATH, ax=None):
-    "Validation RMSE against seconds, a line a method: its fit with the lowest error. The dotted line is the best known."
+    "Validation RMSE against seconds, a line a method, its fit with the lowest error; dotted, the best known."
     if ax is None: _, ax = plt.subplots(figsize=(7.2, 4))
     fits, known = scale.best_fits(n, path), scale.best_known(n, path)
     peers = [m for m in fits if scale.METHODS[m].package != 'mfbook']
@@ -76,7 +77,7 @@ def plot_scale(n=scale.FULL, path=scale.PATH, ax=None):
     seen = {}
     for m, r in fits.items():
         log = r['log'][:1 + [v for _, v in r['log']].index(lowest[m])]
-        again = sum(colors[m] == colors[x] or {m, x} <= set(peers) for x in seen)   # the second of a colour is dashed
+        again = sum(colors[m] == colors[x] or {m, x} <= set(peers) for x in seen)   # the second is dashed
         ls = ['-', (0, (4, 2)), (0, (1, 1))][again % 3]
         seen[m] = log[-1]
         ax.plot(*zip(*log), ls=ls, color=colors[m], lw=1.6)
@@ -91,7 +92,7 @@ def plot_scale(n=scale.FULL, path=scale.PATH, ax=None):
                 color='#767c86', fontsize=8)
     ax.set(xscale='log', xlabel='seconds, preparation included', ylabel='RMSE on validation (stars)')
     ax.set_ylim(bottom - .06*(top - bottom), top)
-    left = min(scale.seconds_to(r['log'], top) for r in fits.values())              # where the first line comes in from above
+    left = min(scale.seconds_to(r['log'], top) for r in fits.values())    # where the first line comes in
     ax.set_xlim(left/1.4, 1.15*right)
     ax.xaxis.set_major_formatter(lambda v, _: f'{v:g}')
     return ax
@@ -101,5 +102,6 @@ def scale_table(n=scale.FULL, path=scale.PATH):
     f = scale.race(n, path)
     columns = {'validation RMSE': f.valid.map('{:.4f}'.format), 'test RMSE': f.test.map('{:.4f}'.format),
                'above the best (%)': f.above.map('{:.2f}'.format)}
-    for c in f.columns[f.columns.str.startswith('to ')]: columns[f'seconds {c}'] = f[c].map('{:,.1f}'.format).replace('nan', '')
+    for c in (c for c in f if c.startswith('to ')):
+        columns[f'seconds {c}'] = f[c].map('{:,.1f}'.format).replace('nan', '')
     return pd.DataFrame({**columns, 'memory beyond the data (MB)': (f.peak_mb - f.data_mb).map('{:,.0f}'.format)})
