@@ -179,19 +179,21 @@ def seconds_to(log, error):
     "Seconds until validation RMSE first was `error` or less: the clock at that sweep; NaN if it never was."
     return next((s for s, v in log if v <= error), float('nan'))
 
-def best_known(n=FULL, path=PATH): return min(r['valid'] for r in rows(path, shape=n) if r.get('valid'))
+def best_known(n=FULL, path=PATH): return min(r['valid'] for r in finished(n, path))
+
+def finished(n, path): return [r for r in rows(path, shape=n) if r['what'] in ('fit', 'long') and r['valid']]
 
 def best_fits(n=FULL, path=PATH):
-    "Of each method the fit with the lowest validation RMSE: name -> row."
-    fits = sorted((r for r in rows(path, shape=n, what='fit') if r['valid']), key=lambda r: -r['valid'])
+    "Of each method the fit with the lowest validation RMSE, the long one among them: name -> row."
+    fits = sorted(finished(n, path), key=lambda r: -r['valid'])
     return {m: row for m in METHODS for row in [{r['method']: r for r in fits}.get(m)] if row}
 
 def race(n=FULL, path=PATH, within=(.01, .0003)):
     """A row a method: its best validation RMSE and the test RMSE there, how far it lies above the best known (%), the
     seconds to within so much of it and to the best of the peer that is soonest within the first, and memory. Of a
-    method's two settings, each time is that of the one which is sooner."""
+    method's fits, each time is that of the one which is soonest."""
     known, best = best_known(n, path), best_fits(n, path)
-    logs = {m: [r['log'] for r in rows(path, shape=n, what='fit', method=m)] for m in best}
+    logs = {m: [r['log'] for r in finished(n, path) if r['method'] == m] for m in best}
     def soonest(m, error): return pd.Series([seconds_to(log, error) for log in logs[m]]).min()
     f = pd.DataFrame([[r['valid'], r['test'], 100*(r['valid']/known - 1)] for r in best.values()], list(best),
                      ['valid', 'test', 'above'])
