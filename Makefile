@@ -9,7 +9,7 @@ SPEC    = settings.ini constraints.txt setup.py
 export CHECK = import sys; v = sys.version_info[:2]; v >= (3, 11) or sys.exit('mfbook needs Python 3.11 or newer. \
   $(PYTHON) is %d.%d; name another, as in: make demo PYTHON=python3.12' % v)
 
-.PHONY: help demo test export book docs preview browser readme peers clean
+.PHONY: help demo test export book docs preview browser readme peers scale clean
 
 help:
 	@echo 'make demo     install into .venv, train on the ratings that ship, print the table and ten films'
@@ -21,6 +21,7 @@ help:
 	@echo 'make browser  install chromium, which the tests of the site use (Debian, Ubuntu)'
 	@echo 'make readme   README.md alone'
 	@echo 'make peers    install myFM, Surprise, LensKit and Cornac into .venv-peers, and measure them (an hour)'
+	@echo 'make scale    install Cornac, cmfrec and implicit into .venv-scale, and measure them at 32 million ratings (an hour or two)'
 	@echo 'make clean    remove what these commands made, .venv too'
 
 demo: .venv/ready
@@ -54,8 +55,15 @@ peers:
 	@.venv-peers/bin/python -m pip install -q --disable-pip-version-check -r benchmarks/peers-requirements.txt -e .
 	@.venv-peers/bin/python benchmarks/peers.py
 
+# 32 million ratings, beside peers that want to be alone as well.
+scale:
+	@$(PYTHON) -m venv .venv-scale
+	@.venv-scale/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt torch numpy
+	@.venv-scale/bin/python -m pip install -q --disable-pip-version-check -r benchmarks/scale-requirements.txt -e .
+	@.venv-scale/bin/python benchmarks/scale.py
+
 clean:
-	@rm -rf .venv .venv-peers .demo _docs _proc build dist *.egg-info .pytest_cache .hypothesis nbs/nbdev.yml nbs/reference
+	@rm -rf .venv .venv-peers .venv-scale .demo _docs _proc build dist *.egg-info .pytest_cache .hypothesis nbs/nbdev.yml nbs/reference
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A .venv that is already there is kept, with the torch in it: see "torch without a GPU" in the README.
