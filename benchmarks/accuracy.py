@@ -1,16 +1,17 @@
-"""Test RMSE of the mean, the biases, SGD, ALS and Gibbs over several splits; writes the ledger.
+"""Test RMSE of the mean, the biases, SGD, ALS, variational Bayes and Gibbs over several splits; writes the ledger.
 
     MFBOOK_DATA=... python benchmarks/accuracy.py               # about a quarter of an hour on two cores
     MFBOOK_DATA=... python benchmarks/accuracy.py ALS Gibbs     # these methods alone
 
-On each split the settings are chosen on a validation set out of its training part (Gibbs has none to choose); then each
+On each split the settings are chosen on a validation set out of its training part (variational Bayes and Gibbs
+have none to choose); then each
 method is fitted on the whole training part and meets the test set once. Without MFBOOK_DATA only the sample that ships is run.
 """
 import os, sys, time
 from pathlib import Path
 from ledger import forget_peak, ratings_sha256, record, split_hash
 from mfbook.als import fit_als, tune_als
-from mfbook.gibbs import fit_gibbs
+from mfbook.gibbs import fit_gibbs, fit_variational
 from mfbook.holdout import fit_biases, folds, mae, mean_baseline, rmse, split_random, tune_biases, union
 from mfbook.model import MatrixFactorization
 from mfbook.ratings import load_fold, load_ratings
@@ -40,6 +41,12 @@ def als(train, valid, whole, seed):
     fit_als(model, whole, decay=settings['decay'], bias_decay=settings['bias_decay'])
     return model, settings
 
+def variational(whole, seed):
+    "Variational Bayes, which has nothing to choose either."
+    model = MatrixFactorization(whole, k=32, seed=seed)
+    history = fit_variational(model, whole)
+    return model, dict(k=32, sweeps=len(history.rows))
+
 def gibbs(whole, seed):
     "Gibbs sampling, which has nothing to choose: its default settings everywhere."
     model = MatrixFactorization(whole, k=32, seed=seed)
@@ -51,7 +58,7 @@ def compare(data, digest, split, seed, train, valid, test):
     whole, name = union(train, valid), split_hash(train, valid, test)
     methods = {'mean': lambda: (mean_baseline(whole), {}), 'biases': lambda: biases(train, valid, whole),
                'SGD': lambda: sgd(train, valid, whole, seed), 'ALS': lambda: als(train, valid, whole, seed),
-               'Gibbs': lambda: gibbs(whole, seed)}
+               'variational': lambda: variational(whole, seed), 'Gibbs': lambda: gibbs(whole, seed)}
     for method in sys.argv[1:] or methods:
         fit = methods[method]
         forget_peak()

@@ -11,7 +11,8 @@ settings of its grid on the validation set, and keeps the best of them for the o
 that validation set lies in the other folds' test parts. It is fitted on the whole training part of each fold and meets the
 test set once; its predictions are clamped to the rating range. There are these exceptions:
 
-- myFM and the book's Gibbs sampler have nothing to choose: 30 factors, 150 sweeps. Each leaves out the sweeps at the
+- myFM and the book's Gibbs sampler have nothing to choose: 30 factors, 150 sweeps; nor has its variational Bayes: 30
+  factors, 20 sweeps. Each sampler leaves out the sweeps at the
   start that it leaves out by itself: myFM 5, Gibbs 20. The sampler's row means depend on who rated what; 'Gibbs, no habits'
   is the sampler without that, which knows what myFM knows.
 - The book's biases are tuned on each fold's own validation cut, and its SGD and ALS take from results.jsonl the settings
@@ -39,7 +40,7 @@ import torch
 from accuracy import cut
 from ledger import forget, forget_peak, machine, ratings_sha256, read, record, split_hash
 from mfbook.als import fit_als
-from mfbook.gibbs import fit_gibbs
+from mfbook.gibbs import fit_gibbs, fit_variational
 from mfbook.holdout import fit_biases, folds, mae, rmse, tune_biases, union
 from mfbook.model import MatrixFactorization
 from mfbook.ratings import load_fold, load_ratings
@@ -64,6 +65,11 @@ def als(train, seed, k, **settings):
 def gibbs(train, seed, k, **settings):
     model = MatrixFactorization(train, k=k, seed=seed)
     fit_gibbs(model, train, seed=seed, progress=False, **settings)
+    return model.predict
+
+def variational(train, seed, k, **settings):
+    model = MatrixFactorization(train, k=k, seed=seed)
+    fit_variational(model, train, progress=False, **settings)
     return model.predict
 
 def myfm(train, seed, k, sweeps, burn_in):
@@ -139,6 +145,7 @@ METHODS = {
     'biases':         (biases, tuned_biases, 'mfbook'),
     'SGD':            (sgd, from_results('SGD'), 'mfbook'),
     'ALS':            (als, from_results('ALS'), 'mfbook'),
+    'variational':    (variational, grid(k=[30], sweeps=[20], habits=[16]), 'mfbook'),
     'Gibbs':          (gibbs, grid(k=[30], sweeps=[150], burn_in=[20], habits=[16]), 'mfbook'),
     'Gibbs, no habits': (gibbs, grid(k=[30], sweeps=[150], burn_in=[20], habits=[0]), 'mfbook'),
     'myFM':           (myfm, grid(k=[30], sweeps=[150], burn_in=[5]), 'myfm'),

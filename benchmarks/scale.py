@@ -18,8 +18,9 @@ The ratings are `synthetic_ratings`, cut once into train, 2% for validation and 
 - reading: a ratings.csv, first and second load
 
 Each row is measured in a process of its own, so that its peak of memory is its own. Seconds are those of preparation
-and sweeps; the seconds of validation are not among them, for anybody. SGD needs its ratings in random order, and
-shuffling counts: the book's SGD shuffles before every epoch, Cornac's ratings are shuffled once, as preparation. A
+and sweeps; the seconds of validation are not among them, for anybody. The book's SGD shuffles before every epoch, and that
+counts. Cornac takes the ratings in the order of the file, user after user: it learns as well from them as in random
+order, which is in its grid, and each user's row is at hand for all his ratings. A
 compiled step is compiled anew in each process, which is preparation too. cmfrec cannot go on from where it stopped, so
 each point of its line is a fit of its own, with 1, 2, 3, ... sweeps. implicit is for clicks, not for stars: its sweeps
 are timed, and its error means nothing here. Cornac with more than one thread is not the same twice.
@@ -78,7 +79,7 @@ def jobs(part, n, path=PATH):
     small, tiny = smaller(n)
     first = {m: M.grid[0] if M.grid else METHODS[M.like].grid[0] for m, M in METHODS.items()}
     found = {'sweep':   [(n, 'sweep', m, s) for m, s in first.items()],
-             'growth':  [(tiny, 'sweep', m, first[m]) for m in ('ALS', 'CG ALS', 'Gibbs')],
+             'growth':  [(tiny, 'sweep', m, first[m]) for m in ('ALS', 'CG ALS', 'variational', 'Gibbs')],
              'tune':    [(small, 'tune', m, s) for m, M in METHODS.items() if M.stars and not M.like for s in M.grid],
              'fit':     [(n, 'fit', m, s) for m, M in METHODS.items() if M.stars for s in chosen(m, n, path)],
              'long':    [(n, 'long', 'Gibbs', LONG)],

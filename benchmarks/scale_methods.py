@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import torch
 from mfbook.als import _sweep, fit_als, sides
-from mfbook.gibbs import _Chain, _predict
+from mfbook.gibbs import _Chain, _Means, _predict
 from mfbook.model import MatrixFactorization
 from mfbook.scale import closed_form, compiled
 from mfbook.training import _epoch, _set_prior, cosine
@@ -28,7 +28,7 @@ def gibbs(train, k, burn_in, start=0, seed=0):
     sweeps of ALS go before, as preparation: from random rows the draws need many sweeps to find more than biases."""
     model = MatrixFactorization(train, k=k)
     if start: fit_als(model, train, sweeps=start, decay=.08, bias_decay=.02, per_rating=True, steps=3, progress=False)
-    chain, total = _Chain(model, train, None, burn_in, ()), 0.
+    chain, total = _Chain(model, train, None, burn_in, (), 0), 0.
     def predict(ratings):                                             # called once after each sweep
         nonlocal total
         s, done = chain.state, len(chain.state['rows'])
@@ -39,6 +39,18 @@ def gibbs(train, k, burn_in, start=0, seed=0):
     while True:
         chain.sweep(np.random.default_rng([seed, len(chain.state['rows'])]))
         yield predict
+
+def variational(train, k, start, steps=3):
+    "Lesson 08's, by conjugate gradients; the first `start` sweeps are of ALS."
+    model = MatrixFactorization(train, k=k)
+    state = _Means(model, train, 0)
+    als = torch.zeros(k + 1), torch.tensor([.03*state.unit]*k + [.02]), True
+    yield model.predict
+    while True:
+        if start: state.variance.fill_(_sweep(model, *state.sides.values(), als, steps)/len(train))
+        else: state.sweep(model, steps)
+        start = max(0, start - 1)
+        yield model.predict
 
 def sgd(update):
     "The book's `fit_sgd` with the steps that `update` makes; compiling them, if they are compiled, is preparation."
@@ -62,15 +74,17 @@ def dot(mean, user_bias, item_bias, P, Q, batch=2**18):
         return mean + a + b + (P*Q).sum(1)
     return lambda r: torch.cat([some(u, i) for u, i in zip(r.users.split(batch), r.items.split(batch))])
 
-def cornac(train, k, lr, reg):
-    "Cornac's MF, an epoch at a time; its own ids are the book's codes, and its order is drawn once."
+def cornac(train, k, lr, reg, order='file'):
+    "Cornac's MF, an epoch at a time; its own ids are the book's codes. It goes through the ratings as they are ordered."
     from cornac.data import Dataset
     from cornac.models import MF
-    order = np.random.default_rng(0).permutation(len(train))
-    users, items, values = (c.numpy()[order] for c in (train.users, train.items, train.values))
+    users, items, values = (c.numpy() for c in (train.users, train.items, train.values))
+    if order == 'random':
+        order = np.random.default_rng(0).permutation(len(train))
+        users, items, values = (c[order] for c in (users, items, values))
     ids = [dict.fromkeys(range(n)) for n in (train.n_users, train.n_items)]
     data = Dataset(train.n_users, train.n_items, *ids, (users.astype(np.int64), items.astype(np.int64), values))
-    del order, users, items, values
+    del users, items, values
     data.global_mean = np.float32(train.mean)
     rng, draw = np.random.default_rng(0), {}
     for side, n in (('u', train.n_users), ('i', train.n_items)):              # as its own `_init` does
@@ -128,10 +142,12 @@ METHODS = {
     'CG ALS':       Method(als, [dict(k=32, **p, steps=3) for p in PRICES]),
     'Gibbs':        Method(gibbs, [dict(k=32, burn_in=16, start=0), *grid(k=[32], burn_in=[4, 8, 16, 32], start=[4])],
                            sweeps=60, patience=None),
+    'variational':  Method(variational, grid(k=[32], start=[1, 2, 4])),
     'SGD':          Method(sgd(closed_form), grid(k=[32], lr=[40., 80.], decay=[.025, .035, .05], bias_decay=[.02],
                                                   batch_size=[4096], epochs=[8, 16]), threads=1),
     'compiled SGD': Method(sgd(compiled), [], like='SGD', threads=1),
-    'Cornac MF':    Method(cornac, grid(k=[32], lr=[.005, .01, .02], reg=[.02, .03, .04, .06]), 'cornac', 40),
+    'Cornac MF':    Method(cornac, [*grid(k=[32], lr=[.01, .02, .03], reg=[.02, .03, .04, .06]),
+                                      dict(k=32, lr=.02, reg=.03, order='random')], 'cornac', 60),
     'cmfrec ALS':   Method(cmfrec, [dict(k=32, **p) for p in PRICES], 'cmfrec', restarts=True),
     'implicit ALS': Method(implicit, grid(k=[32], reg=[.01]), 'implicit', stars=False),
 }

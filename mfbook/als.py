@@ -178,11 +178,12 @@ def improve(A,             # (R, d, d) symmetric and positive definite
 # %% ../nbs/07_als.ipynb #296203e4
 def solve_rows(side,                  # a `Side`, from `prepare`
                table,                 # the other side's, from `table`
-               mean,                  # (d,) prior mean of a row [factors, bias], d = k+1; or (n_rows, d), a mean for each
+               mean,                  # (d,) prior mean of a row [factors, bias], d = k+1; or (n_rows, d)
                precision,             # (d,) or (d, d) prior precision, definite, in units of 1 / the noise's variance
                per_rating:bool=False, # whether the precision counts once for each rating of the row
                scale=None,            # (n_rows,) or how often it counts in each row
                noise=None,            # (n_rows, d) for draws instead of answers
+               blur=None,             # (n_rows, B), (B, d+1, d+1): so often each of B matrices is added to a row's Gram
                start=None,            # (n_rows, d) rows to improve by `steps`, instead of solving exactly
                steps:int=3):          # of conjugate gradients
     "Every row given the other side: rows (n_rows, d), and each one's sum of squared errors. Without ratings: the mean."
@@ -192,12 +193,13 @@ def solve_rows(side,                  # a `Side`, from `prepare`
     root = torch.linalg.inv(torch.linalg.cholesky(precision)).mT
     def work(c):
         m = mean[c.rows]
-        if start is None and c.owner is None and 2*c.cols.shape[1] <= mean.shape[1]:
+        if start is None and blur is None and c.owner is None and 2*c.cols.shape[1] <= mean.shape[1]:
             Xy, z = look_up(c, table), None if noise is None else noise[c.rows]
             s = Xy[..., -2].square().sum(1) if per_rating else 1. if scale is None else scale[c.rows]
             rows[c.rows], squared[c.rows] = solve_short(Xy, m, root, torch.as_tensor(s), z)
             return
         G = gram(c, table)
+        if blur is not None: G += (blur[0][c.rows] @ blur[1].flatten(1)).view_as(G)
         s = G[:, -2, -2].clone() if per_rating else G.new_ones(len(G)) if scale is None else scale[c.rows]
         A = torch.addcmul(G[:, :-1, :-1], s[:, None, None], precision)
         b = G[:, :-1, -1] + s[:, None]*(m @ precision)

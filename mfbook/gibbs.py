@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['draw_rows', 'wishart', 'draw_prior', 'draw_noise', 'who_rated_what', 'Posterior', 'fit_gibbs', 'effective_size',
-           'coverage']
+           'coverage', 'fit_variational']
 
 # %% ../nbs/08_gibbs.ipynb #85657104
 from dataclasses import dataclass
@@ -14,14 +14,15 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
 from fastcore.basics import patch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tqdm import tqdm
-from .als import put_rows, rows_of, sides, solve_rows, table
+from .als import _check_als, _sweep, gram, prepare, put_rows, rows_of, sides, solve_rows, table
 from .holdout import rmse
 from .model import MatrixFactorization, whole_file
-from .training import _check, _fingerprint, _read, _show
+from .training import History, _Run, _check, _fingerprint, _read, _show
 
 # %% ../nbs/08_gibbs.ipynb #3dbd6d5a
 def _rated(side):
@@ -56,18 +57,21 @@ def wishart(df:float, # degrees of freedom, more than d-1
 
 # %% ../nbs/08_gibbs.ipynb #9289fd25
 def draw_prior(rows,            # (n, d) rows [factors, bias]
-               rng,             # a numpy generator
+               rng,             # a numpy generator; None for the means in place of a draw
                unit:float=1.,   # the ratings' standard deviation, in stars
-               known=None):     # (n, f) numbers that tell the rows apart, the first of them 1; None: nothing but that 1
+               known=None,      # (n, f) numbers that tell the rows apart, the first of them 1; None: nothing but that 1
+               unsure=0.):      # (d, d) the rows' covariances, added up, if they are not draws but means
     "Weights (f, d), precision (d, d): the rows' prior means are known @ weights (Salakhutdinov and Mnih 2008, eq. 14)."
     X = rows.double().numpy()
     D = np.ones((len(X), 1)) if known is None else known.double().numpy()
     K = D.T @ D + np.diag([2.] + [100.]*(D.shape[1] - 1)) # the paper's mu0 = 0, beta0 = 2, nu0 = d, W0 = 1/unit
     weights = np.linalg.solve(K, D.T @ X)
-    W_inverse = unit*np.eye(X.shape[1]) + X.T @ X - weights.T @ K @ weights
-    precision = wishart(sum(X.shape), np.linalg.inv(W_inverse), rng)
-    z = np.linalg.solve(np.linalg.cholesky(K).T, rng.standard_normal(weights.shape))
-    weights = weights + np.linalg.solve(np.linalg.cholesky(precision).T, z.T).T
+    W = np.linalg.inv(unit*np.eye(X.shape[1]) + X.T @ X - weights.T @ K @ weights + np.asarray(unsure))
+    if rng is None: precision = sum(X.shape)*W
+    else:
+        precision = wishart(sum(X.shape), W, rng)
+        z = np.linalg.solve(np.linalg.cholesky(K).T, rng.standard_normal(weights.shape))
+        weights = weights + np.linalg.solve(np.linalg.cholesky(precision).T, z.T).T
     return torch.from_numpy(weights).float(), torch.from_numpy(precision).float()
 
 # %% ../nbs/08_gibbs.ipynb #cb91890c
@@ -209,10 +213,14 @@ def leave(self:_Chain, model):
     model.prior_per_rating = False
 
 # %% ../nbs/08_gibbs.ipynb #70b223a7
+def _check_counts(**counts):
+    "Refuse what is no whole number or too small: name=(value, the least that works)."
+    for name, (v, least) in counts.items():
+        if int(v) != v or v < least: raise ValueError(f'{name} is {v}; it must be a whole number, {least} or more.')
+
 def _check_gibbs(model, train, valid, sweeps, burn_in, keep, habits):
     "Refuse what cannot be sampled, and say why."
-    for name, v, least in (('sweeps', sweeps, 1), ('burn_in', burn_in, 0), ('keep', keep, 2), ('habits', habits, 0)):
-        if int(v) != v or v < least: raise ValueError(f'{name} is {v}; it must be a whole number, {least} or more.')
+    _check_counts(sweeps=(sweeps, 1), burn_in=(burn_in, 0), keep=(keep, 2), habits=(habits, 0))
     if sweeps - burn_in < keep:
         raise ValueError(f'{sweeps} sweeps with a burn-in of {burn_in} leave {max(0, sweeps - burn_in)} draws, and '
                          f'keep={keep} of them are wanted. Sweep longer, or keep fewer.')
@@ -299,3 +307,103 @@ def coverage(posterior, test, levels): # levels: probabilities between 0 and 1
     for lo, hi in (posterior.interval(test, level) for level in levels):
         inside.append(((lo <= test.values) & (test.values <= hi)).double().mean().item())
     return np.array(inside)
+
+# %% ../nbs/08_gibbs.ipynb #b4780a8c
+def _in_gram(covariances):
+    "Covariances (B, d, d) of rows [factors, bias] as the Gram matrix of [X y] takes them: y holds minus the bias."
+    one = torch.eye(covariances.shape[1])
+    M = torch.cat([one[:, :-1], torch.zeros(len(one), 1), -one[:, -1:]], 1)
+    return M.T @ covariances @ M
+
+# %% ../nbs/08_gibbs.ipynb #7a7cea15
+class _Unsure:
+    "How unsure the rows of a side are: one covariance for all rows with 1 rating, one for those with 2-3, 4-7, ..."
+    def __init__(self, rows, cols, values, n_rows, n_cols, each=32):
+        count = torch.bincount(rows, minlength=n_rows)
+        self.rated, self.bins = count > 0, count.clamp(min=1).log2().long()
+        self.n = torch.bincount(self.bins[self.rated])                  # rows in each bin
+        order = torch.argsort(torch.where(self.rated, self.bins, -1), stable=True)[int((count == 0).sum()):]
+        nth = torch.arange(len(order)) - (self.n.cumsum(0) - self.n)[self.bins[order]]
+        self.some = order[nth < each]                                   # the rows that stand for their bin
+        code = torch.full((n_rows,), -1).index_copy_(0, self.some, torch.arange(len(self.some)))[rows.long()]
+        self.side = prepare(*(x[code >= 0] for x in (code, cols, values)), len(self.some), n_cols)
+
+    def covariances(self, table, precision, variance, blur):
+        "The mean covariance of each bin's rows (B, d, d), given the other side and the noise's `variance`."
+        found, bins = torch.zeros(len(self.some), *precision.shape), self.bins[self.some]
+        for c in self.side.chunks:
+            G = gram(c, table)
+            G += (blur[0][self.some[c.rows]] @ blur[1].flatten(1)).view_as(G)
+            found[c.rows] = variance*torch.linalg.inv(G[:, :-1, :-1] + precision)
+        total = torch.zeros(len(self.n), *precision.shape).index_add_(0, bins, found)
+        return total/torch.bincount(bins, minlength=len(self.n)).clamp(min=1)[:, None, None]
+
+# %% ../nbs/08_gibbs.ipynb #664324f8
+class _Means(nn.Module):
+    "Variational Bayes between two sweeps: beside the model, the noise's variance and the covariances of both sides."
+    def __init__(self, model, train, habits):
+        super().__init__()
+        u, i, n_u, n_i, mu = train.users, train.items, train.n_users, train.n_items, model.mu.item()
+        self.n, self.unit = len(train), train.values.std(correction=0).clamp(min=1e-6).item()
+        self.sides = dict(zip(('user', 'item'), sides(train, mu)))
+        self.known = dict(zip(('user', 'item'), who_rated_what(train, habits)))
+        y = train.values - mu
+        self.unsure = dict(user=_Unsure(u, i, y, n_u, n_i), item=_Unsure(i, u, y, n_i, n_u))
+        def met(rows, cols, n_rows, other):                             # how often each row meets each bin
+            at = other.bins.to(torch.int32).index_select(0, cols) + rows.long()*len(other.n)
+            return torch.bincount(at, minlength=n_rows*len(other.n)).view(n_rows, -1).float()
+        self.met = dict(user=met(u, i, n_u, self.unsure['item']), item=met(i, u, n_i, self.unsure['user']))
+        self.register_buffer('variance', torch.tensor(self.unit**2))
+        for s in self.sides: self.register_buffer(s, torch.zeros(len(self.unsure[s].n), model.k + 1, model.k + 1))
+
+# %% ../nbs/08_gibbs.ipynb #cacbfa59
+@patch
+def sweep(self:_Means, model, steps):
+    "Films, then users: prior, rows, covariances. Then the noise. Returns the mean square error on the ratings."
+    for name, other in (('item', 'user'), ('user', 'item')):
+        rows, unsure, known, S = rows_of(model, name), self.unsure[name], self.known[name], getattr(self, name)
+        all_of = (unsure.n[:, None, None]*S).sum(0)
+        weights, precision = draw_prior(rows[unsure.rated], None, self.unit, known[unsure.rated], all_of)
+        t, P, means = table(rows_of(model, other)), precision*self.variance, known @ weights
+        blur, start = (self.met[name], _in_gram(getattr(self, other))), None if steps is None else rows
+        rows, squared = solve_rows(self.sides[name], t, means, P, blur=blur, start=start, steps=steps)
+        put_rows(model, name, rows)
+        S.copy_(unsure.covariances(t, P, self.variance, blur))
+        getattr(model, f'{name}_prior_mean').copy_(means[unsure.rated].mean(0))
+        getattr(model, f'{name}_prior_precision').copy_(_overall(means[unsure.rated], precision)*self.variance)
+    own = unsure.n*(self.variance*len(P) - (P*S).sum((1, 2)))           # what the users' own covariances add
+    self.variance.copy_((squared.sum() + own.sum())/self.n)
+    return squared.sum().item()/self.n
+
+# %% ../nbs/08_gibbs.ipynb #f080c665
+def fit_variational(model,               # the `MatrixFactorization` to fill; the first sweep starts from its users
+                    train,               # `Ratings` to learn from
+                    valid=None,          # `Ratings` to stop by; without them all `sweeps` run
+                    sweeps:int=20,       # times through films and users, at most
+                    start:int=2,         # of them, sweeps of ALS to begin with
+                    habits:int=16,       # numbers of `who_rated_what` that the prior mean depends on; 0: one mean
+                    steps:int=None,      # of conjugate gradients from the old row; None: solve each row exactly
+                    patience:int=5,      # sweeps without a better validation RMSE before it stops
+                    checkpoint=None,     # a file to resume from if it is there, and to write after every sweep
+                    progress:bool=None): # a progress bar? None: on a terminal or in Jupyter, but not under CI
+    "Fill `model` by variational Bayes (Lim and Teh 2007), covariances shared. Returns a `History`; the best stays."
+    _check_als(model, train, valid, sweeps, 1., 1., patience, steps)
+    _check_counts(start=(start, 0), habits=(habits, 0))
+    settings = dict(k=model.k, sweeps=sweeps, start=start, habits=habits, steps=steps, patience=patience,
+                    train=_fingerprint(train), valid=_fingerprint(valid))
+    state = _Means(model, train, habits)
+    run = _Run(model, state, settings, checkpoint)
+    als = torch.zeros(model.k + 1), torch.tensor([0.03*state.unit]*model.k + [0.02]), True
+    with tqdm(total=sweeps, initial=len(run.rows), unit='sweep', disable=not _show(progress)) as bar:
+        while not run.over(sweeps, patience):
+            begin = time.perf_counter()
+            if len(run.rows) < start:
+                squared = _sweep(model, *state.sides.values(), als, steps)/len(train)
+                state.variance.fill_(squared)
+            else: squared = state.sweep(model, steps)
+            run.record(seconds=time.perf_counter() - begin, noise=state.variance.sqrt().item(), train=squared**0.5,
+                       valid=None if valid is None else rmse(model.predict(valid), valid))
+            bar.set_postfix(noise=run.rows[-1]['noise'], valid=run.rows[-1]['valid']); bar.update()
+    if run.best: model.load_state_dict(run.best)
+    model.prior_per_rating = False
+    return History(run.rows, run.best_epoch)

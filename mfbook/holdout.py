@@ -237,7 +237,7 @@ def over_seeds(r:Ratings, methods:dict, seeds=range(5)):
             pred = method(train, valid).predict(test)
             rows.append(dict(method=name, seed=seed, rmse=rmse(pred, test), mae=mae(pred, test)))
     return pd.DataFrame(rows)
-COLORS = {'mean': '#767c86', 'biases': 'C1', 'SGD': 'C0', 'ALS': 'C2', 'Gibbs': 'C3'}   # by the last word of a name
+COLORS = {'mean': '#767c86', 'biases': 'C1', 'SGD': 'C0', 'ALS': 'C2', 'variational': 'C4', 'Gibbs': 'C3'}   # by the last word of a name
 def plot_ladder(scores:pd.DataFrame, metric:str='rmse', ax=None):
     "One row a method of `over_seeds`: a dot for each seed, lines join a seed's dots, beside them the mean over seeds."
     table = scores.pivot(index='seed', columns='method', values=metric)[scores.method.unique()]
@@ -245,7 +245,7 @@ def plot_ladder(scores:pd.DataFrame, metric:str='rmse', ax=None):
     if ax is None: _, ax = plt.subplots(figsize=(7, 0.5*len(names) + 0.9))
     ax.plot(table.T.values, range(len(names)), color='#767c86', lw=0.6, alpha=0.5)
     for y, name in enumerate(names):
-        ax.scatter(table[name], [y]*len(table), s=45, alpha=0.6, color=COLORS.get(name.split()[-1], 'C4'), zorder=2)
+        ax.scatter(table[name], [y]*len(table), s=45, alpha=0.6, color=COLORS.get(name.split()[-1], 'C5'), zorder=2)
         ax.text(1.01, y, f'{table[name].mean():.3f}', transform=ax.get_yaxis_transform(), va='center')
     ax.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5))
     ax.set_xlabel(f'test {metric.upper()}, stars'); ax.grid(axis='y', visible=False)

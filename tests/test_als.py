@@ -119,6 +119,21 @@ def test_scale_is_each_rows_own_price_and_errors_are_each_rows_own():
         assert squared[r].item() == pytest.approx((values[m] - t[:, -1] - t[:, :-1] @ got[r, :-1] - got[r, -1]).square().sum().item(), abs=1e-3)
     assert squared[8] == 0 and torch.equal(got[8], mean), 'no ratings'
 
+def test_a_blur_is_added_to_each_rows_gram_matrix():
+    rows, cols, values, other, g = problem(7)
+    other = torch.cat([other, torch.randn(12, 8, generator=g)], 1)                # twelve unknowns: the short way would miss it
+    side, mean, S = prepare(rows, cols, values, 9, 12, None, 9, 60), torch.randn(12, generator=g), torch.randn(2, 13, 20, generator=g)
+    often, S, precision = torch.randint(0, 4, (9, 2), generator=g).float(), S @ S.mT, torch.eye(12)
+    got, squared = solve_rows(side, table(other), mean, precision, blur=(often, S))
+    for r in range(8):
+        t = other[cols[rows == r].long()]
+        Xy = torch.cat([t[:, :-1], torch.ones(len(t), 1), values[rows == r, None] - t[:, -1:]], 1)
+        G = Xy.T @ Xy + torch.einsum('b,bij->ij', often[r], S)
+        want = torch.linalg.solve(G[:-1, :-1] + precision, G[:-1, -1] + mean)
+        torch.testing.assert_close(got[r], want, atol=1e-3, rtol=1e-3)
+        v = torch.cat([want, -torch.ones(1)])
+        torch.testing.assert_close(squared[r], v @ G @ v, atol=1e-2, rtol=1e-3)
+
 @pytest.mark.parametrize('how', ['exact', 'draws', 'steps'])
 def test_each_row_may_have_a_prior_mean_of_its_own(how):
     rows, cols, values, other, g = problem(6)

@@ -6,8 +6,8 @@ import pytest
 import torch
 import mfbook.recommending
 from mfbook.als import fit_als, prepare, rows_of, solve_rows, table
-from mfbook.gibbs import (Posterior, _overall, coverage, draw_noise, draw_prior, draw_rows, effective_size, fit_gibbs,
-                          who_rated_what, wishart)
+from mfbook.gibbs import (Posterior, _in_gram, _Means, _overall, _Unsure, coverage, draw_noise, draw_prior, draw_rows,
+                          effective_size, fit_gibbs, fit_variational, who_rated_what, wishart)
 from mfbook.holdout import fit_biases, rmse, split_random
 from mfbook.model import MatrixFactorization
 from mfbook.ratings import Ratings
@@ -286,6 +286,126 @@ def test_a_checkpoint_of_another_run_or_a_damaged_one_is_refused(split, tmp_path
     file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(ValueError, match='damaged'):
         fit_gibbs(MatrixFactorization(split.train, k=3), split.train, checkpoint=file, **SMALL)
+
+# variational Bayes
+
+def test_the_mean_of_a_prior_is_that_of_its_draws():
+    rng, rows = np.random.default_rng(0), torch.randn(40, 2, generator=torch.Generator().manual_seed(0))
+    known = torch.cat([torch.ones(40, 1), torch.randn(40, 2, generator=torch.Generator().manual_seed(1))], 1)
+    unsure = torch.tensor([[3., 1.], [1., 2.]])
+    draws = [draw_prior(rows, rng, 1.5, known, unsure) for _ in range(20_000)]
+    weights, precision = draw_prior(rows, None, 1.5, known, unsure)
+    torch.testing.assert_close(torch.stack([d[0] for d in draws]).mean(0), weights, atol=.01, rtol=0)
+    torch.testing.assert_close(torch.stack([d[1] for d in draws]).mean(0), precision, atol=.02, rtol=.02)
+    inverse = lambda unsure: np.linalg.inv(draw_prior(rows, None, 1.5, known, unsure)[1].double())*(40 + 2)
+    np.testing.assert_allclose(inverse(unsure) - inverse(0.), unsure, atol=1e-3)
+
+def test_rows_are_pooled_by_the_number_of_their_ratings():
+    count = torch.tensor([0, 1, 2, 3, 4, 7, 8, 1, 0, 9])
+    rows = torch.repeat_interleave(torch.arange(10), count).int()
+    cols, values = torch.arange(len(rows)).int() % 5, torch.randn(len(rows))
+    unsure = _Unsure(rows, cols, values, 10, 5, each=1)
+    assert unsure.n.tolist() == [2, 2, 2, 2] and unsure.rated.tolist() == (count > 0).tolist()
+    assert unsure.bins[count > 0].tolist() == [0, 1, 1, 2, 2, 3, 0, 3]
+    assert unsure.bins[unsure.some].tolist() == [0, 1, 2, 3] and (count[unsure.some] > 0).all()
+    assert sum(int((c.cols < 5).sum()) for c in unsure.side.chunks) == count[unsure.some].sum()
+
+def test_a_sweep_is_what_the_equations_say():
+    "Against loops over single ratings, in double precision."
+    r = planted(30, 20, 260)
+    model = MatrixFactorization(r, k=2, init_std=.5)
+    state = _Means(model, r, 1)
+    for n in ('user', 'item'): getattr(state, n).copy_(torch.eye(3)*torch.rand(len(state.unsure[n].n), 1, 1)*.3)
+    state.variance.fill_(.4)
+    R = {n: rows_of(model, n).double() for n in ('user', 'item')}
+    C, variance = {n: getattr(state, n).double() for n in R}, .4
+    error = state.sweep(model, None)
+    codes, bins = dict(user=r.users.long(), item=r.items.long()), {n: state.unsure[n].bins for n in R}
+    for name, other in (('item', 'user'), ('user', 'item')):
+        rated = state.unsure[name].rated
+        all_of = sum(C[name][b] for b in bins[name][rated])
+        weights, precision = (t.double() for t in draw_prior(R[name][rated].float(), None, state.unit, state.known[name][rated], all_of))
+        means, A, b, yy, new = state.known[name].double() @ weights, {}, {}, 0., R[name].clone()
+        for row in range(len(new)):
+            P = variance*precision
+            A, b = P.clone(), P @ means[row]
+            for at in (codes[name] == row).nonzero()[:, 0].tolist():
+                q, S = R[other][codes[other][at]], C[other][bins[other][codes[other][at]]]
+                x, y = torch.cat([q[:-1], torch.ones(1)]), r.values[at].double() - model.mu.double() - q[-1]
+                spread = S.clone(); spread[-1] = 0; spread[:, -1] = 0                 # of [factors, 1]
+                together = S[:, -1].clone(); together[-1] = 0                         # with the bias that y lacks
+                A, b = A + torch.outer(x, x) + spread, b + x*y - together
+            new[row] = torch.linalg.solve(A, b)
+        torch.testing.assert_close(rows_of(model, name).double(), new, atol=2e-4, rtol=2e-4)
+        R[name] = new
+        C[name] = getattr(state, name).double()
+    squared = sum(((r.values[at] - model.mu).double() - x - y - (p*q).sum())**2 for at, (p, x, q, y) in enumerate(
+        (R['user'][u, :-1], R['user'][u, -1], R['item'][i, :-1], R['item'][i, -1]) for u, i in zip(*codes.values())))
+    assert squared/len(r) < error < squared/len(r) + .5 and state.variance > error, 'what is unsure is added to it'
+
+def test_shared_covariances_are_the_mean_of_the_rows_own():
+    r = planted(40, 30, 500)
+    unsure = _Unsure(r.users, r.items, r.values, 40, 30, each=40)
+    t, P = table(torch.randn(30, 3, generator=torch.Generator().manual_seed(0))), torch.eye(3)
+    blur = torch.ones(40, 1), _in_gram(.1*torch.eye(3)[None])
+    got = unsure.covariances(t, P, .5, blur)
+    for b in range(len(unsure.n)):
+        own = []
+        for u in ((unsure.bins == b) & unsure.rated).nonzero()[:, 0]:
+            X = t[r.items[r.users == u].long()][:, :3]
+            own.append(.5*torch.linalg.inv(X.T @ X + torch.diag(torch.tensor([.1, .1, 0.])) + P))
+        if own: torch.testing.assert_close(got[b], torch.stack(own).mean(0), atol=1e-4, rtol=1e-4)
+
+def test_it_finds_planted_factors_without_a_draw(split):
+    models, als = [MatrixFactorization(split.train, k=4) for _ in range(2)], MatrixFactorization(split.train, k=4)
+    histories = [fit_variational(m, split.train, valid, patience=99) for m, valid in zip(models, (None, split.valid))]
+    fit_als(als, split.train, decay=1., bias_decay=.5)
+    floor = ((.3**2 + .7**2)/2)**.5
+    assert floor*.9 < rmse(models[0].predict(split.test), split.test) < floor*1.25
+    assert rmse(models[0].predict(split.test), split.test) < rmse(als.predict(split.test), split.test)
+    assert .8*floor < histories[0].rows[-1]['noise'] < 1.2*floor
+    assert [row['noise'] for row in histories[0].rows] == [row['noise'] for row in histories[1].rows], 'watching changes nothing'
+    row = models[0].fold_in(split.train.items[split.train.users == 3], split.train.values[split.train.users == 3])
+    torch.testing.assert_close(row.factors, models[0].user_factors[3].detach(), atol=.6, rtol=0)
+
+def test_steps_end_where_exact_rows_end_and_the_scale_of_the_ratings_does_not_matter():
+    errors = []
+    for scale, steps in ((1., None), (1., 4), (20., None)):
+        train, valid, _ = split_random(planted(scale=scale), seed=0)
+        model = MatrixFactorization(train, k=4)
+        fit_variational(model, train, sweeps=25, steps=steps)
+        errors.append(rmse(model.predict(valid), valid)/scale)
+    assert errors[1:] == pytest.approx([errors[0]]*2, rel=.03)
+
+def test_the_best_sweep_on_validation_stays(split):
+    model = MatrixFactorization(split.train, k=4)
+    h = fit_variational(model, split.train, split.valid, patience=2, sweeps=60)
+    assert h.best_epoch == h.frame().valid.idxmin() and rmse(model.predict(split.valid), split.valid) == pytest.approx(h.best['valid'], abs=1e-6)
+    assert len(h.rows) == min(60, h.best_epoch + 2)
+
+@pytest.mark.parametrize('cut', [1, 2, 5])
+def test_variational_bayes_that_was_cut_off_goes_on_as_if_nothing_had_happened(split, tmp_path, monkeypatch, cut):
+    import mfbook.gibbs as gibbs
+    straight, cut_off, resumed = (MatrixFactorization(split.train, k=3) for _ in range(3))
+    how, calls = dict(sweeps=7, checkpoint=tmp_path/'c.pt'), []
+    a = fit_variational(straight, split.train, split.valid, sweeps=7)
+    whole = gibbs._Run.record
+    def weak(self, **row):
+        if len(calls) == cut: raise KeyboardInterrupt
+        calls.append(1)
+        whole(self, **row)
+    monkeypatch.setattr(gibbs._Run, 'record', weak)
+    with pytest.raises(KeyboardInterrupt): fit_variational(cut_off, split.train, split.valid, **how)
+    monkeypatch.undo()
+    b = fit_variational(resumed, split.train, split.valid, **how)
+    for n, t in straight.state_dict().items(): assert torch.equal(t, resumed.state_dict()[n]), n
+    assert [{**x, 'seconds': 0} for x in a.rows] == [{**x, 'seconds': 0} for x in b.rows]
+    with pytest.raises(ValueError, match='start was 2, is 3'): fit_variational(resumed, split.train, split.valid, start=3, **how)
+
+@pytest.mark.parametrize('bad, says', [(dict(sweeps=0), 'sweeps is 0'), (dict(start=-1), 'start is -1'), (dict(start=.5), 'start is 0.5'),
+                                       (dict(habits=-1), 'habits is -1'), (dict(steps=0), 'steps is 0'), (dict(patience=0), 'patience is 0')])
+def test_settings_that_cannot_work_are_refused_there_too(split, bad, says):
+    with pytest.raises(ValueError, match=says): fit_variational(MatrixFactorization(split.train, k=2), split.train, **bad)
 
 # the posterior
 

@@ -143,7 +143,7 @@ def test_the_books_methods_learn(method, parts):
 def test_the_average_of_gibbs_is_that_of_fit_gibbs(parts):
     from mfbook.gibbs import fit_gibbs
     log = scale.fit('Gibbs', dict(k=4, burn_in=2, sweeps=6), *parts)['log']
-    how, model = dict(sweeps=6, burn_in=2, keep=2, progress=False), MatrixFactorization(parts.train, k=4)
+    how, model = dict(sweeps=6, burn_in=2, keep=2, habits=0, progress=False), MatrixFactorization(parts.train, k=4)
     theirs = fit_gibbs(model, parts.train, parts.valid, **how).frame().average
     assert [v for _, v in log] == pytest.approx(theirs.tolist(), abs=1e-6)
 
