@@ -12,8 +12,8 @@ The ratings are `synthetic_ratings`, cut once into train, 2% for validation and 
 - sweep: seconds to prepare, and of each of the first sweeps or epochs, of every method
 - growth: the same of ALS and Gibbs at a small shape, for the seconds a rating
 - tune: each setting of a method's grid on a tenth of the ratings, validation RMSE after every sweep
-- fit: the two best settings of each method at the full size, validation RMSE against seconds
-- long: many sweeps of Gibbs, for the best RMSE that is known
+- fit: the best settings at the full size, three of a peer and two of a method of the book, validation RMSE against
+  seconds; Gibbs, which has nothing to choose, with many sweeps, for the best RMSE that is known
 - rates: steps of SGD, by hand and compiled, beside a DataLoader loop, on one thread
 - reading: a ratings.csv, first and second load
 
@@ -39,10 +39,9 @@ from scale_methods import METHODS
 from scale_parts import rates, reading, timed
 
 PATH = Path(__file__).resolve().parent/'scale.jsonl'
-PARTS = ['sweep', 'growth', 'tune', 'fit', 'long', 'rates', 'reading']
+PARTS = ['sweep', 'growth', 'tune', 'fit', 'rates', 'reading']
 KEY = ['shape', 'what', 'method', 'settings']                    # what makes two rows the same
 FULL = 32_000_204                                                # MovieLens 32M
-LONG = dict(k=32, burn_in=30, start=4, sweeps=200)               # of Gibbs
 
 def shape(text):
     "The number of ratings in a text like 320k or 1M; 32M is as many as MovieLens 32M has."
@@ -69,8 +68,10 @@ def here(package='mfbook'):
     return dict(date=datetime.date.today().isoformat(), threads=about['threads'], processor=about['processor'],
                 versions={**about['versions'], package: version(package)})
 
-def chosen(method, n, path=PATH, best=2):
-    "The settings of the `best` rows of `method` that were tuned for the shape `n`, best first."
+def chosen(method, n, path=PATH):
+    "The settings of `method` that were best when tuned for the shape `n`, best first: three of a peer, two of the book."
+    if len(METHODS[method].grid) == 1: return METHODS[method].grid
+    best = 2 if METHODS[method].package == 'mfbook' else 3
     tuned = rows(path, shape=smaller(n)[0], what='tune', method=METHODS[method].like or method)
     return [r['settings'] for r in sorted((r for r in tuned if r['valid']), key=lambda r: r['valid'])[:best]]
 
@@ -80,9 +81,8 @@ def jobs(part, n, path=PATH):
     first = {m: M.grid[0] if M.grid else METHODS[M.like].grid[0] for m, M in METHODS.items()}
     found = {'sweep':   [(n, 'sweep', m, s) for m, s in first.items()],
              'growth':  [(tiny, 'sweep', m, first[m]) for m in ('ALS', 'CG ALS', 'variational', 'Gibbs')],
-             'tune':    [(small, 'tune', m, s) for m, M in METHODS.items() if M.stars and not M.like for s in M.grid],
+             'tune':    [(small, 'tune', m, s) for m, M in METHODS.items() if M.stars and len(M.grid) > 1 for s in M.grid],
              'fit':     [(n, 'fit', m, s) for m, M in METHODS.items() if M.stars for s in chosen(m, n, path)],
-             'long':    [(n, 'long', 'Gibbs', LONG)],
              'rates':   [(n, 'rates', 'SGD', {})],
              'reading': [(n, 'reading', 'csv', {})]}
     return [dict(zip(KEY, job)) for job in found[part]]
@@ -136,7 +136,7 @@ def fit(method, settings, train, valid, test):
         if m.patience and len(log) - best >= m.patience: break
     return dict(prepare=prepare, log=log, valid=log[best-1][1] if log else None, test=rmse(held, test) if log else None)
 
-MEASURES = dict(sweep=sweep, tune=fit, fit=fit, long=fit, rates=rates, reading=reading)
+MEASURES = dict(sweep=sweep, tune=fit, fit=fit, rates=rates, reading=reading)
 
 def run(job, folder, path):
     "Measure one job here and now, and record it. Memory: what the data alone hold, and the most held after that."
@@ -182,10 +182,10 @@ def seconds_to(log, error):
 
 def best_known(n=FULL, path=PATH): return min(r['valid'] for r in finished(n, path))
 
-def finished(n, path): return [r for r in rows(path, shape=n) if r['what'] in ('fit', 'long') and r['valid']]
+def finished(n, path): return [r for r in rows(path, shape=n, what='fit') if r['valid']]
 
 def best_fits(n=FULL, path=PATH):
-    "Of each method the fit with the lowest validation RMSE, the long one among them: name -> row."
+    "Of each method the fit with the lowest validation RMSE: name -> row."
     fits = sorted(finished(n, path), key=lambda r: -r['valid'])
     return {m: row for m in METHODS for row in [{r['method']: r for r in fits}.get(m)] if row}
 
@@ -222,8 +222,6 @@ def tables(n=FULL, path=PATH):
         have = rows(path, shape=n, what='sweep' if f is sweeps else 'fit')
         if have: out += [f'{what}, {n:,} ratings', f(n, path).round(4).to_string()]
     for row in rows(path, shape=n, what='data'): out.append(f"Nothing is below {row['floor']}")
-    for row in rows(path, shape=n, what='long'):
-        out.append(f"Gibbs, {row['settings']}: valid {row['valid']:.5f}, test {row['test']:.5f}")
     for what in ('rates', 'reading'):
         for row in rows(path, shape=n, what=what): out.append(pd.DataFrame(row['table']).T.round(3).to_string())
     return '\n\n'.join(out)

@@ -6,10 +6,10 @@ from collections import namedtuple
 from itertools import product
 import numpy as np
 import torch
-from mfbook.als import _sweep, fit_als, sides
-from mfbook.gibbs import _Chain, _Means, _predict
+from mfbook.als import _sweep, sides
+from mfbook.gibbs import _Chain, _Means, _predict, fit_variational
 from mfbook.model import MatrixFactorization
-from mfbook.scale import closed_form, compiled
+from mfbook.scale import closed_form, compiled, start_on_part
 from mfbook.training import _epoch, _set_prior, cosine
 
 def als(train, k, decay, bias_decay, per_rating=False, steps=None):
@@ -25,9 +25,9 @@ def als(train, k, decay, bias_decay, per_rating=False, steps=None):
 
 def gibbs(train, k, burn_in, start=0, seed=0):
     """Lesson 08's: what predicts is the average of the draws' predictions, during the burn-in the last draw. `start`
-    sweeps of ALS go before, as preparation: from random rows the draws need many sweeps to find more than biases."""
+    sweeps of variational Bayes go before, as preparation: from random rows the draws need many to find more than biases."""
     model = MatrixFactorization(train, k=k)
-    if start: fit_als(model, train, sweeps=start, decay=.08, bias_decay=.02, per_rating=True, steps=3, progress=False)
+    if start: fit_variational(model, train, sweeps=start, habits=0, steps=3, progress=False)
     chain, total = _Chain(model, train, None, burn_in, (), 0), 0.
     def predict(ratings):                                             # called once after each sweep
         nonlocal total
@@ -40,16 +40,18 @@ def gibbs(train, k, burn_in, start=0, seed=0):
         chain.sweep(np.random.default_rng([seed, len(chain.state['rows'])]))
         yield predict
 
-def variational(train, k, start, steps=3):
-    "Lesson 08's, by conjugate gradients; the first `start` sweeps are of ALS."
+def variational(train, k, start=0, share=0., steps=3):
+    "Lesson 08's, by conjugate gradients; the first `start` sweeps are of ALS, or it starts on a share of the users."
     model = MatrixFactorization(train, k=k)
+    if share: start_on_part(model, train, share)
     state = _Means(model, train, 0)
-    als = torch.zeros(k + 1), torch.tensor([.03*state.unit]*k + [.02]), True
+    als, order = (torch.zeros(k + 1), torch.tensor([.03*state.unit]*k + [.02]), True), ('item', 'user')
     yield model.predict
+    for _ in range(start):
+        state.variance.fill_(_sweep(model, *state.sides.values(), als, steps)/len(train))
+        yield model.predict
     while True:
-        if start: state.variance.fill_(_sweep(model, *state.sides.values(), als, steps)/len(train))
-        else: state.sweep(model, steps)
-        start = max(0, start - 1)
+        state.sweep(model, steps, order if start else order[::-1])
         yield model.predict
 
 def sgd(update):
@@ -106,7 +108,7 @@ def cmfrec(train, k, decay, bias_decay, per_rating=False, steps=3):
     users, items, values = (c.numpy() for c in (train.users, train.items, train.values))
     X = coo_matrix((values, (users, items)), (train.n_users, train.n_items))
     yield None
-    for sweeps in (1, 2, 3, 4, 5, 6, 8, 10, 12, 15):
+    for sweeps in (1, 2, 3, 4, 6, 8, 10):
         prices = np.array([bias_decay, bias_decay, decay, decay, 0., 0.])
         model = CMF(k=k, lambda_=prices, scale_lam=per_rating, use_cg=True, max_cg_steps=steps, finalize_chol=False,
                     niter=sweeps, precompute_for_predictions=False, nthreads=torch.get_num_threads()).fit(X)
@@ -135,19 +137,17 @@ def grid(**values): return [dict(zip(values, v)) for v in product(*values.values
 # for as many as there are. restarts: whether each sweep is a fit from the start. stars: whether it predicts them.
 Method = namedtuple('Method', 'fit grid package sweeps patience like threads restarts stars',
                     defaults=('mfbook', 20, 4, None, None, False, True))
-PRICES = [dict(decay=d, bias_decay=3., per_rating=False) for d in (20., 30., 45.)] + [
-          dict(decay=d, bias_decay=.02, per_rating=True) for d in (.05, .065, .08, .1)]
+PRICES = [dict(decay=30., bias_decay=3., per_rating=False), *grid(decay=[.05, .07, .1], bias_decay=[.02], per_rating=[True])]
 METHODS = {
     'ALS':          Method(als, [dict(k=32, **p) for p in PRICES]),
     'CG ALS':       Method(als, [dict(k=32, **p, steps=3) for p in PRICES]),
-    'Gibbs':        Method(gibbs, [dict(k=32, burn_in=16, start=0), *grid(k=[32], burn_in=[4, 8, 16, 32], start=[4])],
-                           sweeps=60, patience=None),
-    'variational':  Method(variational, grid(k=[32], start=[1, 2, 4])),
-    'SGD':          Method(sgd(closed_form), grid(k=[32], lr=[40., 80.], decay=[.025, .035, .05], bias_decay=[.02],
+    'variational':  Method(variational, [dict(k=32, start=2), *grid(k=[32], share=[1/16, 1/8])]),
+    'Gibbs':        Method(gibbs, grid(k=[32], burn_in=[10], start=[8]), sweeps=80, patience=None),
+    'SGD':          Method(sgd(closed_form), grid(k=[32], lr=[40., 80.], decay=[.015, .025, .035], bias_decay=[.02],
                                                   batch_size=[4096], epochs=[8, 16]), threads=1),
     'compiled SGD': Method(sgd(compiled), [], like='SGD', threads=1),
-    'Cornac MF':    Method(cornac, [*grid(k=[32], lr=[.01, .02, .03], reg=[.02, .03, .04, .06]),
-                                      dict(k=32, lr=.02, reg=.03, order='random')], 'cornac', 60),
+    'Cornac MF':    Method(cornac, [*grid(k=[32], lr=[.01, .02], reg=[.015, .02, .03, .04]),
+                                    dict(k=32, lr=.01, reg=.03, order='random')], 'cornac', 60),
     'cmfrec ALS':   Method(cmfrec, [dict(k=32, **p) for p in PRICES], 'cmfrec', restarts=True),
     'implicit ALS': Method(implicit, grid(k=[32], reg=[.01]), 'implicit', stars=False),
 }

@@ -22,11 +22,8 @@ from .training import History, _Run, _check, _fingerprint, _set_prior, _show
 # %% ../nbs/07_als.ipynb #e22731aa
 def _order(rows):
     "The positions of the ratings, row after row, and in a row as they came: (n,) int32."
-    position = torch.arange(len(rows), dtype=torch.int32)
-    if (rows[1:] >= rows[:-1]).all(): return position                        # as MovieLens's files are, by user
-    key = torch.stack([position, rows.int()], 1)                             # a long number's lower half comes first
-    key.view(torch.int64)[:, 0].numpy().sort()
-    return key[:, 0].contiguous()
+    if (rows[1:] >= rows[:-1]).all(): return torch.arange(len(rows), dtype=torch.int32)   # as MovieLens's files are
+    return torch.sort(rows.int(), stable=True).indices.int()
 
 # %% ../nbs/07_als.ipynb #76082042
 # rows: (R,) codes; owner: (P,) each piece's place in rows, None if every row is one piece; the pieces' cols, values and
@@ -85,8 +82,8 @@ def sides(ratings,     # `Ratings` to learn from
           **kwargs):   # `longest` and `most` of `prepare`
     "The ratings prepared twice, once by user and once by film: two `Side`s."
     u, i, y = ratings.users, ratings.items, ratings.values - mu
-    return (prepare(u, i, y, ratings.n_users, ratings.n_items, **kwargs),
-            prepare(i, u, y, ratings.n_items, ratings.n_users, **kwargs))
+    by_film = prepare(i, u, y, ratings.n_items, ratings.n_users, **kwargs)          # first: it needs room for sorting
+    return prepare(u, i, y, ratings.n_users, ratings.n_items, **kwargs), by_film
 
 # %% ../nbs/07_als.ipynb #8516d9cd
 def plot_chunks(side, ax=None):

@@ -19,7 +19,7 @@ from fastcore.basics import patch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tqdm import tqdm
-from .als import _check_als, _sweep, gram, prepare, put_rows, rows_of, sides, solve_rows, table
+from .als import _check_als, _each, _sweep, gram, prepare, put_rows, rows_of, sides, solve_rows, table
 from .holdout import rmse
 from .model import MatrixFactorization, whole_file
 from .training import History, _Run, _check, _fingerprint, _read, _show
@@ -318,15 +318,19 @@ def _in_gram(covariances):
 # %% ../nbs/08_gibbs.ipynb #7a7cea15
 class _Unsure:
     "How unsure the rows of a side are: one covariance for all rows with 1 rating, one for those with 2-3, 4-7, ..."
-    def __init__(self, rows, cols, values, n_rows, n_cols, each=32):
+    def __init__(self, rows, cols, n_rows, n_cols, each=32):
         count = torch.bincount(rows, minlength=n_rows)
         self.rated, self.bins = count > 0, count.clamp(min=1).log2().long()
         self.n = torch.bincount(self.bins[self.rated])                  # rows in each bin
         order = torch.argsort(torch.where(self.rated, self.bins, -1), stable=True)[int((count == 0).sum()):]
         nth = torch.arange(len(order)) - (self.n.cumsum(0) - self.n)[self.bins[order]]
         self.some = order[nth < each]                                   # the rows that stand for their bin
-        code = torch.full((n_rows,), -1).index_copy_(0, self.some, torch.arange(len(self.some)))[rows.long()]
-        self.side = prepare(*(x[code >= 0] for x in (code, cols, values)), len(self.some), n_cols)
+        code = torch.full((n_rows,), -1, dtype=torch.int32)
+        code[self.some] = torch.arange(len(self.some), dtype=torch.int32)
+        code = code.index_select(0, rows)
+        theirs = (code >= 0).nonzero()[:, 0]
+        code, cols = code.index_select(0, theirs), cols.index_select(0, theirs)
+        self.side = prepare(code, cols, torch.zeros(len(cols)), len(self.some), n_cols)     # stars do not matter here
 
     def covariances(self, table, precision, variance, blur):
         "The mean covariance of each bin's rows (B, d, d), given the other side and the noise's `variance`."
@@ -338,6 +342,18 @@ class _Unsure:
         total = torch.zeros(len(self.n), *precision.shape).index_add_(0, bins, found)
         return total/torch.bincount(bins, minlength=len(self.n)).clamp(min=1)[:, None, None]
 
+# %% ../nbs/08_gibbs.ipynb #fc698bd8
+def _met(side, other):
+    "How many of each row's ratings are of columns in each bin of the `other` side, an `_Unsure`: (n_rows, B) float32."
+    B, out = len(other.n), torch.zeros(side.n_rows, len(other.n))
+    bins = torch.cat([other.bins, torch.tensor([B])])                  # the padding's bin, which nobody wants
+    def count(c):
+        at = bins.index_select(0, c.cols.flatten()).view(c.cols.shape) + torch.arange(len(c.cols))[:, None]*(B + 1)
+        n = torch.bincount(at.flatten(), minlength=len(c.cols)*(B + 1)).view(-1, B + 1)[:, :B].float()
+        out.index_add_(0, c.rows if c.owner is None else c.rows[c.owner], n)
+    _each(count, side.chunks)
+    return out
+
 # %% ../nbs/08_gibbs.ipynb #664324f8
 class _Means(nn.Module):
     "Variational Bayes between two sweeps: beside the model, the noise's variance and the covariances of both sides."
@@ -347,20 +363,16 @@ class _Means(nn.Module):
         self.n, self.unit = len(train), train.values.std(correction=0).clamp(min=1e-6).item()
         self.sides = dict(zip(('user', 'item'), sides(train, mu)))
         self.known = dict(zip(('user', 'item'), who_rated_what(train, habits)))
-        y = train.values - mu
-        self.unsure = dict(user=_Unsure(u, i, y, n_u, n_i), item=_Unsure(i, u, y, n_i, n_u))
-        def met(rows, cols, n_rows, other):                             # how often each row meets each bin
-            at = other.bins.to(torch.int32).index_select(0, cols) + rows.long()*len(other.n)
-            return torch.bincount(at, minlength=n_rows*len(other.n)).view(n_rows, -1).float()
-        self.met = dict(user=met(u, i, n_u, self.unsure['item']), item=met(i, u, n_i, self.unsure['user']))
+        self.unsure = dict(user=_Unsure(u, i, n_u, n_i), item=_Unsure(i, u, n_i, n_u))
+        self.met = {s: _met(self.sides[s], self.unsure[other]) for s, other in (('user', 'item'), ('item', 'user'))}
         self.register_buffer('variance', torch.tensor(self.unit**2))
         for s in self.sides: self.register_buffer(s, torch.zeros(len(self.unsure[s].n), model.k + 1, model.k + 1))
 
 # %% ../nbs/08_gibbs.ipynb #cacbfa59
 @patch
-def sweep(self:_Means, model, steps):
-    "Films, then users: prior, rows, covariances. Then the noise. Returns the mean square error on the ratings."
-    for name, other in (('item', 'user'), ('user', 'item')):
+def sweep(self:_Means, model, steps, order=('item', 'user')):
+    "Each side: prior, rows, covariances. Then the noise. Returns the mean square error on the ratings."
+    for name, other in (order, order[::-1]):
         rows, unsure, known, S = rows_of(model, name), self.unsure[name], self.known[name], getattr(self, name)
         all_of = (unsure.n[:, None, None]*S).sum(0)
         weights, precision = draw_prior(rows[unsure.rated], None, self.unit, known[unsure.rated], all_of)
@@ -371,7 +383,7 @@ def sweep(self:_Means, model, steps):
         S.copy_(unsure.covariances(t, P, self.variance, blur))
         getattr(model, f'{name}_prior_mean').copy_(means[unsure.rated].mean(0))
         getattr(model, f'{name}_prior_precision').copy_(_overall(means[unsure.rated], precision)*self.variance)
-    own = unsure.n*(self.variance*len(P) - (P*S).sum((1, 2)))           # what the users' own covariances add
+    own = unsure.n*(self.variance*len(P) - (P*S).sum((1, 2)))           # what the last side's own covariances add
     self.variance.copy_((squared.sum() + own.sum())/self.n)
     return squared.sum().item()/self.n
 
@@ -380,7 +392,7 @@ def fit_variational(model,               # the `MatrixFactorization` to fill; th
                     train,               # `Ratings` to learn from
                     valid=None,          # `Ratings` to stop by; without them all `sweeps` run
                     sweeps:int=20,       # times through films and users, at most
-                    start:int=2,         # of them, sweeps of ALS to begin with
+                    start:int=2,         # of them, sweeps of ALS to begin with; 0: go on from the films in the model
                     habits:int=16,       # numbers of `who_rated_what` that the prior mean depends on; 0: one mean
                     steps:int=None,      # of conjugate gradients from the old row; None: solve each row exactly
                     patience:int=5,      # sweeps without a better validation RMSE before it stops
@@ -400,7 +412,7 @@ def fit_variational(model,               # the `MatrixFactorization` to fill; th
             if len(run.rows) < start:
                 squared = _sweep(model, *state.sides.values(), als, steps)/len(train)
                 state.variance.fill_(squared)
-            else: squared = state.sweep(model, steps)
+            else: squared = state.sweep(model, steps, ('item', 'user') if start else ('user', 'item'))
             run.record(seconds=time.perf_counter() - begin, noise=state.variance.sqrt().item(), train=squared**0.5,
                        valid=None if valid is None else rmse(model.predict(valid), valid))
             bar.set_postfix(noise=run.rows[-1]['noise'], valid=run.rows[-1]['valid']); bar.update()

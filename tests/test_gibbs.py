@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 import mfbook.recommending
-from mfbook.als import fit_als, prepare, rows_of, solve_rows, table
+from mfbook.als import fit_als, prepare, put_rows, rows_of, solve_rows, table
 from mfbook.gibbs import (Posterior, _in_gram, _Means, _overall, _Unsure, coverage, draw_noise, draw_prior, draw_rows,
                           effective_size, fit_gibbs, fit_variational, who_rated_what, wishart)
 from mfbook.holdout import fit_biases, rmse, split_random
@@ -303,14 +303,14 @@ def test_the_mean_of_a_prior_is_that_of_its_draws():
 def test_rows_are_pooled_by_the_number_of_their_ratings():
     count = torch.tensor([0, 1, 2, 3, 4, 7, 8, 1, 0, 9])
     rows = torch.repeat_interleave(torch.arange(10), count).int()
-    cols, values = torch.arange(len(rows)).int() % 5, torch.randn(len(rows))
-    unsure = _Unsure(rows, cols, values, 10, 5, each=1)
+    unsure = _Unsure(rows, torch.arange(len(rows)).int() % 5, 10, 5, each=1)
     assert unsure.n.tolist() == [2, 2, 2, 2] and unsure.rated.tolist() == (count > 0).tolist()
     assert unsure.bins[count > 0].tolist() == [0, 1, 1, 2, 2, 3, 0, 3]
     assert unsure.bins[unsure.some].tolist() == [0, 1, 2, 3] and (count[unsure.some] > 0).all()
     assert sum(int((c.cols < 5).sum()) for c in unsure.side.chunks) == count[unsure.some].sum()
 
-def test_a_sweep_is_what_the_equations_say():
+@pytest.mark.parametrize('order', [('item', 'user'), ('user', 'item')])
+def test_a_sweep_is_what_the_equations_say(order):
     "Against loops over single ratings, in double precision."
     r = planted(30, 20, 260)
     model = MatrixFactorization(r, k=2, init_std=.5)
@@ -319,9 +319,9 @@ def test_a_sweep_is_what_the_equations_say():
     state.variance.fill_(.4)
     R = {n: rows_of(model, n).double() for n in ('user', 'item')}
     C, variance = {n: getattr(state, n).double() for n in R}, .4
-    error = state.sweep(model, None)
+    error = state.sweep(model, None, order)
     codes, bins = dict(user=r.users.long(), item=r.items.long()), {n: state.unsure[n].bins for n in R}
-    for name, other in (('item', 'user'), ('user', 'item')):
+    for name, other in (order, order[::-1]):
         rated = state.unsure[name].rated
         all_of = sum(C[name][b] for b in bins[name][rated])
         weights, precision = (t.double() for t in draw_prior(R[name][rated].float(), None, state.unit, state.known[name][rated], all_of))
@@ -345,7 +345,7 @@ def test_a_sweep_is_what_the_equations_say():
 
 def test_shared_covariances_are_the_mean_of_the_rows_own():
     r = planted(40, 30, 500)
-    unsure = _Unsure(r.users, r.items, r.values, 40, 30, each=40)
+    unsure = _Unsure(r.users, r.items, 40, 30, each=40)
     t, P = table(torch.randn(30, 3, generator=torch.Generator().manual_seed(0))), torch.eye(3)
     blur = torch.ones(40, 1), _in_gram(.1*torch.eye(3)[None])
     got = unsure.covariances(t, P, .5, blur)
@@ -376,6 +376,17 @@ def test_steps_end_where_exact_rows_end_and_the_scale_of_the_ratings_does_not_ma
         fit_variational(model, train, sweeps=25, steps=steps)
         errors.append(rmse(model.predict(valid), valid)/scale)
     assert errors[1:] == pytest.approx([errors[0]]*2, rel=.03)
+
+def test_without_a_start_it_goes_on_from_the_films(split):
+    done = MatrixFactorization(split.train, k=4)
+    fit_variational(done, split.train, sweeps=20)
+    films, forgotten = rows_of(done, 'item'), rows_of(done, 'user')[torch.randperm(150, generator=torch.Generator().manual_seed(0))]
+    put_rows(done, 'user', forgotten)                                         # everybody has somebody else's row
+    fit_variational(done, split.train, sweeps=1, start=0)
+    fresh = MatrixFactorization(split.train, k=4)
+    fit_variational(fresh, split.train, sweeps=1, start=0)
+    assert rmse(done.predict(split.test), split.test) < .75 < rmse(fresh.predict(split.test), split.test)
+    assert (rows_of(done, 'item') - films).abs().mean() < .3
 
 def test_the_best_sweep_on_validation_stays(split):
     model = MatrixFactorization(split.train, k=4)

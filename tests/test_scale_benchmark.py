@@ -35,7 +35,7 @@ def made(path):
               fitted('ALS', [[1., .85], [2., .83]], dict(a=2)),
               fitted('Gibbs', [[2., .9], [9., .8001]]),
               fitted('Cornac MF', [[1., .85], [4., .808]]), fitted('cmfrec ALS', [[3., .9], [5., .8052]]),
-              fitted('Gibbs', [[99., .8]], scale.LONG, what='long'),
+              fitted('Gibbs', [[99., .8]], dict(k=32, burn_in=10, start=8)),
               row('', 'data', floor=dict(valid=.79, test=.79)),
               row('ALS', 'sweep', prepare=1., sweep=6., sweeps=[6.]),
               row('Cornac MF', 'sweep', prepare=1., sweep=2., sweeps=[2.]),
