@@ -18,12 +18,12 @@ The ratings are `synthetic_ratings`, cut once into train, 2% for validation and 
 - reading: a ratings.csv, first and second load
 
 Each row is measured in a process of its own, so that its peak of memory is its own. Seconds are those of preparation
-and sweeps; the seconds of validation are not among them, for anybody. The book's SGD shuffles before every epoch, and that
-counts. Cornac takes the ratings in the order of the file, user after user: it learns as well from them as in random
-order, which is in its grid, and each user's row is at hand for all his ratings. A
-compiled step is compiled anew in each process, which is preparation too. cmfrec cannot go on from where it stopped, so
-each point of its line is a fit of its own, with 1, 2, 3, ... sweeps. implicit is for clicks, not for stars: its sweeps
-are timed, and its error means nothing here. Cornac with more than one thread is not the same twice.
+and sweeps; the seconds of validation are not among them, for anybody. The book's SGD shuffles before every epoch, and
+that counts. Cornac takes the ratings in the order of the file, user after user: it learns as well from them as in
+random order, which is in its grid, and each user's row is at hand for all his ratings. A compiled step is compiled anew
+in each process, which is preparation too. cmfrec cannot go on from where it stopped, so each point of its line is a fit
+of its own, with 1, 2, 3, ... sweeps. implicit is for clicks, not for stars: its sweeps are timed, and its error means
+nothing here. Cornac with more than one thread is not the same twice.
 """
 import argparse, datetime, json, os, subprocess, sys, tempfile, time
 from importlib.metadata import version
@@ -69,7 +69,7 @@ def here(package='mfbook'):
                 versions={**about['versions'], package: version(package)})
 
 def chosen(method, n, path=PATH):
-    "The settings of `method` that were best when tuned for the shape `n`, best first: three of a peer, two of the book."
+    "The settings of `method` that were best when tuned for `n` ratings, best first: three of a peer, two of the book's."
     if len(METHODS[method].grid) == 1: return METHODS[method].grid
     best = 2 if METHODS[method].package == 'mfbook' else 3
     tuned = rows(path, shape=smaller(n)[0], what='tune', method=METHODS[method].like or method)
@@ -81,7 +81,7 @@ def jobs(part, n, path=PATH):
     first = {m: M.grid[0] if M.grid else METHODS[M.like].grid[0] for m, M in METHODS.items()}
     found = {'sweep':   [(n, 'sweep', m, s) for m, s in first.items()],
              'growth':  [(tiny, 'sweep', m, first[m]) for m in ('ALS', 'CG ALS', 'variational', 'Gibbs')],
-             'tune':    [(small, 'tune', m, s) for m, M in METHODS.items() if M.stars and len(M.grid) > 1 for s in M.grid],
+             'tune':    [(small, 'tune', m, s) for m, M in METHODS.items() if M.stars and M.grid[1:] for s in M.grid],
              'fit':     [(n, 'fit', m, s) for m, M in METHODS.items() if M.stars for s in chosen(m, n, path)],
              'rates':   [(n, 'rates', 'SGD', {})],
              'reading': [(n, 'reading', 'csv', {})]}

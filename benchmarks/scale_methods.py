@@ -24,8 +24,8 @@ def als(train, k, decay, bias_decay, per_rating=False, steps=None):
         yield model.predict
 
 def gibbs(train, k, burn_in, start=0, seed=0):
-    """Lesson 08's: what predicts is the average of the draws' predictions, during the burn-in the last draw. `start`
-    sweeps of variational Bayes go before, as preparation: from random rows the draws need many to find more than biases."""
+    """Lesson 08's: what predicts is the average of the draws' predictions, during the burn-in the last draw. Before it,
+    as preparation, `start` sweeps of variational Bayes: from random rows it takes many draws to find more than biases."""
     model = MatrixFactorization(train, k=k)
     if start: fit_variational(model, train, sweeps=start, habits=0, steps=3, progress=False)
     chain, total = _Chain(model, train, None, burn_in, (), 0), 0.
@@ -77,7 +77,7 @@ def dot(mean, user_bias, item_bias, P, Q, batch=2**18):
     return lambda r: torch.cat([some(u, i) for u, i in zip(r.users.split(batch), r.items.split(batch))])
 
 def cornac(train, k, lr, reg, order='file'):
-    "Cornac's MF, an epoch at a time; its own ids are the book's codes. It goes through the ratings as they are ordered."
+    "Cornac's MF, an epoch at a time, through the ratings as they are ordered; its own ids are the book's codes."
     from cornac.data import Dataset
     from cornac.models import MF
     users, items, values = (c.numpy() for c in (train.users, train.items, train.values))
@@ -137,7 +137,8 @@ def grid(**values): return [dict(zip(values, v)) for v in product(*values.values
 # for as many as there are. restarts: whether each sweep is a fit from the start. stars: whether it predicts them.
 Method = namedtuple('Method', 'fit grid package sweeps patience like threads restarts stars',
                     defaults=('mfbook', 20, 4, None, None, False, True))
-PRICES = [dict(decay=30., bias_decay=3., per_rating=False), *grid(decay=[.05, .07, .1], bias_decay=[.02], per_rating=[True])]
+PRICES = [dict(decay=30., bias_decay=3., per_rating=False),
+          *grid(decay=[.05, .07, .1], bias_decay=[.02], per_rating=[True])]
 METHODS = {
     'ALS':          Method(als, [dict(k=32, **p) for p in PRICES]),
     'CG ALS':       Method(als, [dict(k=32, **p, steps=3) for p in PRICES]),

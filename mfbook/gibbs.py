@@ -366,12 +366,17 @@ class _Means(nn.Module):
         self.unsure = dict(user=_Unsure(u, i, n_u, n_i), item=_Unsure(i, u, n_i, n_u))
         self.met = {s: _met(self.sides[s], self.unsure[other]) for s, other in (('user', 'item'), ('item', 'user'))}
         self.register_buffer('variance', torch.tensor(self.unit**2))
-        for s in self.sides: self.register_buffer(s, torch.zeros(len(self.unsure[s].n), model.k + 1, model.k + 1))
+        self.register_buffer('sweeps', torch.tensor(0))
+        for s in self.sides:
+            self.register_buffer(s, torch.zeros(len(self.unsure[s].n), model.k + 1, model.k + 1))
+            self.register_buffer(f'{s}_step', torch.zeros_like(rows_of(model, s)))
 
 # %% ../nbs/08_gibbs.ipynb #cacbfa59
 @patch
 def sweep(self:_Means, model, steps, order=('item', 'user')):
     "Each side: prior, rows, covariances. Then the noise. Returns the mean square error on the ratings."
+    before = {name: rows_of(model, name) for name in order}
+    for name in order: put_rows(model, name, before[name] + 0.7*getattr(self, f'{name}_step'))
     for name, other in (order, order[::-1]):
         rows, unsure, known, S = rows_of(model, name), self.unsure[name], self.known[name], getattr(self, name)
         all_of = (unsure.n[:, None, None]*S).sum(0)
@@ -385,6 +390,9 @@ def sweep(self:_Means, model, steps, order=('item', 'user')):
         getattr(model, f'{name}_prior_precision').copy_(_overall(means[unsure.rated], precision)*self.variance)
     own = unsure.n*(self.variance*len(P) - (P*S).sum((1, 2)))           # what the last side's own covariances add
     self.variance.copy_((squared.sum() + own.sum())/self.n)
+    self.sweeps += 1
+    if self.sweeps > 1:                                                 # the first one leaps from the start
+        for name in order: getattr(self, f'{name}_step').copy_(rows_of(model, name) - before[name])
     return squared.sum().item()/self.n
 
 # %% ../nbs/08_gibbs.ipynb #f080c665

@@ -9,7 +9,10 @@ from mfbook.holdout import rmse, split_random
 from mfbook.model import MatrixFactorization
 from mfbook import scale
 from mfbook.ratings import Ratings, load_ratings
-from mfbook.scale import _activity, _none_unseen, _pairs, _popularity, _thin, closed_form, compiled, load_fast, synthetic_ratings
+from mfbook.als import fit_als, rows_of
+from mfbook.gibbs import fit_variational
+from mfbook.scale import (_activity, _none_unseen, _pairs, _popularity, _thin, closed_form, compiled, load_fast,
+                          start_on_part, synthetic_ratings)
 from mfbook.training import batches, constant, fit_sgd, sgd
 
 FULL = pytest.mark.skipif(not os.environ.get('MFBOOK_FULL'), reason='MFBOOK_FULL is not set; this one takes half a minute')
@@ -395,3 +398,36 @@ def test_without_a_compiler_it_says_so_and_goes_on(small, monkeypatch):
     model = MatrixFactorization(small.ratings, k=4)
     with pytest.warns(UserWarning, match=r'no C\+\+ compiler is here'): step = compiled(model)
     assert step.by_hand is scale._by_hand and step(*next(batches(small.ratings, 64, 0)), 1., 0., 0.) > 0
+
+# ---- a start on a part of the users
+
+@pytest.fixture(scope='module')
+def parted():
+    train, valid, _ = split_random(synthetic_ratings(60_000).ratings, seed=0)
+    model = MatrixFactorization(train, k=4)
+    start_on_part(model, train, share=.3, sweeps=3, seed=1)
+    return train, valid, model
+
+def test_films_come_from_the_users_asked_and_the_others_take_their_rows(parted):
+    train, _, model = parted
+    asked = torch.rand(train.n_users, generator=torch.Generator().manual_seed(1)) < .3
+    part, alone = train.take(asked[train.users.long()]), MatrixFactorization(train, k=4)
+    fit_als(alone, part, sweeps=3, decay=.03*part.values.std(correction=0).item(), bias_decay=.02, per_rating=True, steps=3)
+    assert torch.equal(rows_of(model, 'item'), rows_of(alone, 'item'))
+    theirs, rows = rows_of(alone, 'user')[asked], rows_of(model, 'user')
+    assert torch.equal(rows[asked], theirs) and .2 < asked.float().mean() < .4
+    assert all((theirs == row).all(1).any() for row in rows[~asked]) and len(rows[~asked].unique(dim=0)) > 20
+
+def test_it_is_a_better_start_than_none(parted):
+    train, valid, model = parted
+    again, errors = MatrixFactorization(train, k=4), []
+    start_on_part(again, train, share=.3, sweeps=3, seed=1)
+    assert torch.equal(rows_of(again, 'user'), rows_of(model, 'user')), 'the same seed, the same start'
+    for m in (again, MatrixFactorization(train, k=4)):
+        fit_variational(m, train, sweeps=2, start=0, habits=0)
+        errors.append(rmse(m.predict(valid), valid))
+    assert errors[0] < errors[1]
+
+@pytest.mark.parametrize('share, says', [(0, 'above 0'), (1.5, 'at most 1'), (1e-9, 'larger share')])
+def test_a_share_that_cannot_work_is_refused(parted, share, says):
+    with pytest.raises(ValueError, match=says): start_on_part(parted[2], parted[0], share=share)

@@ -68,14 +68,15 @@ def test_what_is_there_is_not_run_again_and_can_be_forgotten(path, monkeypatch):
     scale.forget(['sweep'], N, path)
     assert {r['what'] for r in scale.rows(path)} == {'data', 'rates'}
 
-def test_the_two_best_settings_go_on_to_the_full_size(path):
+def test_the_best_settings_go_on_to_the_full_size(path):
     small = scale.smaller(N)[0]
     for valid, lr in ((.9, 1.), (.8, 2.), (.85, 3.), (None, 4.)):
-        scale.record(row('SGD', 'tune', shape=small, settings=dict(lr=lr), valid=valid), path)
+        for m in ('SGD', 'Cornac MF'): scale.record(row(m, 'tune', shape=small, settings=dict(lr=lr), valid=valid), path)
     for method in ('SGD', 'compiled SGD'): assert [s['lr'] for s in scale.chosen(method, N, path)] == [2., 3.]
     jobs = scale.jobs('fit', N, path)
-    found = [(j['method'], j['settings']['lr']) for j in jobs]
-    assert found == [(m, lr) for m in ('SGD', 'compiled SGD') for lr in (2., 3.)]
+    found = [(j['method'], j['settings'].get('lr')) for j in jobs]
+    assert found == [('Gibbs', None), *((m, lr) for m in ('SGD', 'compiled SGD') for lr in (2., 3.)),
+                     *(('Cornac MF', lr) for lr in (2., 3., 1.))], 'Gibbs has nothing to choose; three of a peer'
     assert {j['shape'] for j in jobs} == {N} and {j['shape'] for j in scale.jobs('tune', N, path)} == {small}
 
 def test_shapes():
