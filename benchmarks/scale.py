@@ -13,7 +13,9 @@ The ratings are `synthetic_ratings`, cut once into train, 2% for validation and 
 - growth: the same of ALS and Gibbs at a small shape, for the seconds a rating
 - tune: each setting of a method's grid on a tenth of the ratings, validation RMSE after every sweep
 - fit: the best settings at the full size, three of a peer and two of a method of the book, validation RMSE against
-  seconds; Gibbs, which has nothing to choose, with many sweeps, for the best RMSE that is known
+  seconds; Gibbs, which has nothing to choose, with many sweeps, for the best RMSE that is known; of the book's SGD
+  the compiled one alone, because the other does the same and takes longer
+- profile: where the time of a sweep goes, on one thread
 - rates: steps of SGD, by hand and compiled, beside a DataLoader loop, on one thread
 - reading: a ratings.csv, first and second load
 
@@ -36,10 +38,10 @@ from ledger import _rows, _write, forget_peak, machine, peak_mb
 from mfbook.holdout import rmse, split_random, union
 from mfbook.ratings import Ratings
 from scale_methods import METHODS
-from scale_parts import rates, reading, timed
+from scale_parts import profile, rates, reading, timed
 
 PATH = Path(__file__).resolve().parent/'scale.jsonl'
-PARTS = ['sweep', 'growth', 'tune', 'fit', 'rates', 'reading']
+PARTS = ['sweep', 'growth', 'profile', 'tune', 'fit', 'rates', 'reading']
 KEY = ['shape', 'what', 'method', 'settings']                    # what makes two rows the same
 FULL = 32_000_204                                                # MovieLens 32M
 
@@ -82,7 +84,8 @@ def jobs(part, n, path=PATH):
     found = {'sweep':   [(n, 'sweep', m, s) for m, s in first.items()],
              'growth':  [(tiny, 'sweep', m, first[m]) for m in ('ALS', 'CG ALS', 'variational', 'Gibbs')],
              'tune':    [(small, 'tune', m, s) for m, M in METHODS.items() if M.stars and M.grid[1:] for s in M.grid],
-             'fit':     [(n, 'fit', m, s) for m, M in METHODS.items() if M.stars for s in chosen(m, n, path)],
+             'fit':     [(n, 'fit', m, s) for m, M in METHODS.items() if M.stars and m != 'SGD' for s in chosen(m, n, path)],
+             'profile': [(n, 'profile', 'ALS', {})],
              'rates':   [(n, 'rates', 'SGD', {})],
              'reading': [(n, 'reading', 'csv', {})]}
     return [dict(zip(KEY, job)) for job in found[part]]
@@ -136,7 +139,7 @@ def fit(method, settings, train, valid, test):
         if m.patience and len(log) - best >= m.patience: break
     return dict(prepare=prepare, log=log, valid=log[best-1][1] if log else None, test=rmse(held, test) if log else None)
 
-MEASURES = dict(sweep=sweep, tune=fit, fit=fit, rates=rates, reading=reading)
+MEASURES = dict(sweep=sweep, tune=fit, fit=fit, profile=profile, rates=rates, reading=reading)
 
 def run(job, folder, path):
     "Measure one job here and now, and record it. Memory: what the data alone hold, and the most held after that."
@@ -222,7 +225,7 @@ def tables(n=FULL, path=PATH):
         have = rows(path, shape=n, what='sweep' if f is sweeps else 'fit')
         if have: out += [f'{what}, {n:,} ratings', f(n, path).round(4).to_string()]
     for row in rows(path, shape=n, what='data'): out.append(f"Nothing is below {row['floor']}")
-    for what in ('rates', 'reading'):
+    for what in ('profile', 'rates', 'reading'):
         for row in rows(path, shape=n, what=what): out.append(pd.DataFrame(row['table']).T.round(3).to_string())
     return '\n\n'.join(out)
 

@@ -1,4 +1,4 @@
-"The clock of scale.py, and the two parts of it that are not fits: rates of SGD, and reading."
+"The clock of scale.py, and the parts of it that are not fits: rates of SGD, where a sweep's time goes, and reading."
 from itertools import islice
 from pathlib import Path
 from statistics import median
@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 import torch
 from torch.utils.data import DataLoader, TensorDataset
+from mfbook.als import gram, look_up, rows_of, sides, solve_rows, table
+from mfbook.gibbs import draw_rows
 from mfbook.model import MatrixFactorization
 from mfbook.ratings import COLUMNS, load_ratings
 from mfbook.scale import closed_form, compiled, load_fast
@@ -67,6 +69,31 @@ def rates(method, settings, train, valid, test):
     loop = student_rate(train)
     found = {'DataLoader loop': loop, 'by hand': step_rate(train, closed_form), 'compiled': step_rate(train, compiled)}
     return dict(table={m: {'million/s': r/1e6, 'times the loop': r/loop} for m, r in found.items()})
+
+# Where a sweep's time goes
+
+def profile(method, settings, train, valid, test, k=32, times=3):
+    "Seconds on one thread of what a sweep does on both sides, and of all of it: the least of three rounds."
+    torch.set_num_threads(1)
+    model, P, rng = MatrixFactorization(train, k=k), torch.eye(k + 1), np.random.default_rng(0)
+    rounds = []
+    by = dict(zip(('user', 'item'), sides(train, train.mean)))
+    for _ in range(times):
+        took = dict.fromkeys(('fetch rows', 'Gram matrices', 'solve exactly', 'three steps instead', 'a draw instead'), 0.)
+        for name, other in (('user', 'item'), ('item', 'user')):
+            side, t, old = by[name], table(rows_of(model, other)), rows_of(model, name)
+            def each(f):                                                  # and forget what it gives
+                for c in side.chunks: f(c, t)
+            fetched, grams = seconds(lambda: each(look_up)), seconds(lambda: each(gram))
+            whole = {'solve exactly': lambda: solve_rows(side, t, torch.zeros(k + 1), P),
+                     'three steps instead': lambda: solve_rows(side, t, torch.zeros(k + 1), P, start=old, steps=3),
+                     'a draw instead': lambda: draw_rows(side, t, torch.zeros(k + 1), P, torch.ones(side.n_rows), rng)}
+            took['fetch rows'] += fetched
+            took['Gram matrices'] += grams - fetched
+            for what, f in whole.items(): took[what] += seconds(f) - grams
+        rounds.append(took)
+    best = pd.DataFrame(rounds).min()
+    return dict(table={what: {'seconds': s, 'ns a rating': 1e9*s/len(train)} for what, s in best.items()})
 
 # Reading
 

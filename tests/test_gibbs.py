@@ -343,6 +343,19 @@ def test_a_sweep_is_what_the_equations_say(order):
         (R['user'][u, :-1], R['user'][u, -1], R['item'][i, :-1], R['item'][i, -1]) for u, i in zip(*codes.values())))
     assert squared/len(r) < error < squared/len(r) + .5 and state.variance > error, 'what is unsure is added to it'
 
+def test_rows_go_on_by_part_of_their_last_step(split, monkeypatch):
+    import mfbook.gibbs as gibbs
+    model, starts = MatrixFactorization(split.train, k=2), []
+    state = _Means(model, split.train, 0)
+    real = gibbs.solve_rows
+    monkeypatch.setattr(gibbs, 'solve_rows', lambda *a, start, **k: starts.append(start) or real(*a, start=start, **k))
+    films = [rows_of(model, 'item')]
+    for _ in range(3):
+        state.sweep(model, 3)
+        films.append(rows_of(model, 'item'))
+    for got, want in zip(starts[::2], (films[0], films[1], films[2] + .7*(films[2] - films[1]))): torch.testing.assert_close(got, want)
+    assert not torch.equal(films[2], films[1])
+
 def test_shared_covariances_are_the_mean_of_the_rows_own():
     r = planted(40, 30, 500)
     unsure = _Unsure(r.users, r.items, 40, 30, each=40)
