@@ -12,7 +12,7 @@ The ratings are `synthetic_ratings`, cut once into train, 2% for validation and 
 - sweep: seconds to prepare, and of each of the first sweeps or epochs, of every method
 - growth: the same of ALS and Gibbs at a small shape, for the seconds a rating
 - tune: each setting of a method's grid on a tenth of the ratings, validation RMSE after every sweep
-- fit: the best settings at the full size, up to three that were within 0.3% of the best, validation RMSE against
+- fit: the best settings at the full size, up to three that were within 0.25% of the best, validation RMSE against
   seconds; Gibbs, which has nothing to choose, with many sweeps, for the best RMSE that is known; of the book's SGD
   the compiled one alone, because the other does the same and takes longer
 - profile: where the time of a sweep goes, on one thread
@@ -71,11 +71,11 @@ def here(package='mfbook'):
                 versions={**about['versions'], package: version(package)})
 
 def chosen(method, n, path=PATH):
-    "The settings of `method` that were best when tuned for `n` ratings, three at most and within 0.3% of the best RMSE."
+    "The settings of `method` that tuning for `n` ratings found best: three at most, within 0.25% of the best RMSE."
     if len(METHODS[method].grid) == 1: return METHODS[method].grid
-    tuned = [r for r in rows(path, shape=smaller(n)[0], what='tune', method=METHODS[method].like or method) if r['valid']]
-    tuned.sort(key=lambda r: r['valid'])
-    return [r['settings'] for r in tuned[:3] if r['valid'] <= 1.003*tuned[0]['valid']]
+    tuned = rows(path, shape=smaller(n)[0], what='tune', method=METHODS[method].like or method)
+    tuned = sorted((r for r in tuned if r['valid']), key=lambda r: r['valid'])
+    return [r['settings'] for r in tuned[:3] if r['valid'] <= 1.0025*tuned[0]['valid']]
 
 def jobs(part, n, path=PATH):
     "What a part measures: rows without their measurements."
@@ -84,7 +84,8 @@ def jobs(part, n, path=PATH):
     found = {'sweep':   [(n, 'sweep', m, s) for m, s in first.items()],
              'growth':  [(tiny, 'sweep', m, first[m]) for m in ('ALS', 'CG ALS', 'variational', 'Gibbs')],
              'tune':    [(small, 'tune', m, s) for m, M in METHODS.items() if M.stars and M.grid[1:] for s in M.grid],
-             'fit':     [(n, 'fit', m, s) for m, M in METHODS.items() if M.stars and m != 'SGD' for s in chosen(m, n, path)],
+             'fit':     [(n, 'fit', m, s) for m, M in METHODS.items() if M.stars and m != 'SGD'
+                         for s in chosen(m, n, path)],
              'profile': [(n, 'profile', 'ALS', {})],
              'rates':   [(n, 'rates', 'SGD', {})],
              'reading': [(n, 'reading', 'csv', {})]}

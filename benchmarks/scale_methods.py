@@ -25,7 +25,7 @@ def als(train, k, decay, bias_decay, per_rating=False, steps=None):
 
 def gibbs(train, k, burn_in, start=0, seed=0):
     """Lesson 08's: what predicts is the average of the draws' predictions, during the burn-in the last draw. Before it,
-    as preparation, `start` sweeps of variational Bayes: from random rows it takes many draws to find more than biases."""
+    as preparation, `start` sweeps of variational Bayes: from random rows it takes many draws to find the factors."""
     model = MatrixFactorization(train, k=k)
     if start: fit_variational(model, train, sweeps=start, habits=0, steps=3, progress=False)
     chain, total = _Chain(model, train, None, burn_in, (), 0), 0.

@@ -79,7 +79,8 @@ def profile(method, settings, train, valid, test, k=32, times=3):
     rounds = []
     by = dict(zip(('user', 'item'), sides(train, train.mean)))
     for _ in range(times):
-        took = dict.fromkeys(('fetch rows', 'Gram matrices', 'solve exactly', 'three steps instead', 'a draw instead'), 0.)
+        took = dict.fromkeys(('fetch rows', 'Gram matrices', 'solve exactly', 'three steps instead',
+                              'a draw instead'), 0.)
         for name, other in (('user', 'item'), ('item', 'user')):
             side, t, old = by[name], table(rows_of(model, other)), rows_of(model, name)
             def each(f):                                                  # and forget what it gives
