@@ -237,7 +237,8 @@ def over_seeds(r:Ratings, methods:dict, seeds=range(5)):
             pred = method(train, valid).predict(test)
             rows.append(dict(method=name, seed=seed, rmse=rmse(pred, test), mae=mae(pred, test)))
     return pd.DataFrame(rows)
-COLORS = {'mean': '#767c86', 'biases': 'C1', 'SGD': 'C0', 'ALS': 'C2', 'variational': 'C4', 'Gibbs': 'C3'}   # by the last word of a name
+# by the last word of a name
+COLORS = {'mean': '#767c86', 'biases': 'C1', 'SGD': 'C0', 'ALS': 'C2', 'variational': 'C4', 'Gibbs': 'C3'}
 def plot_ladder(scores:pd.DataFrame, metric:str='rmse', ax=None):
     "One row a method of `over_seeds`: a dot for each seed, lines join a seed's dots, beside them the mean over seeds."
     table = scores.pivot(index='seed', columns='method', values=metric)[scores.method.unique()]
