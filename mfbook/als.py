@@ -189,21 +189,17 @@ def solve_rows(side,                  # a `Side`, from `prepare`
     if precision.dim() == 1: precision = precision.diag()
     root = torch.linalg.inv(torch.linalg.cholesky(precision)).mT
     def work(c):
-        m = mean[c.rows]
+        m, z = mean[c.rows], None if noise is None else noise[c.rows]
         if start is None and blur is None and c.owner is None and 2*c.cols.shape[1] <= mean.shape[1]:
-            Xy, z = look_up(c, table), None if noise is None else noise[c.rows]
+            Xy = look_up(c, table)
             s = Xy[..., -2].square().sum(1) if per_rating else 1. if scale is None else scale[c.rows]
-            rows[c.rows], squared[c.rows] = solve_short(Xy, m, root, torch.as_tensor(s), z)
-            return
+            rows[c.rows], squared[c.rows] = solve_short(Xy, m, root, torch.as_tensor(s), z); return
         G = gram(c, table)
         if blur is not None: G += (blur[0][c.rows] @ blur[1].flatten(1)).view_as(G)
         s = G[:, -2, -2].clone() if per_rating else G.new_ones(len(G)) if scale is None else scale[c.rows]
-        A = torch.addcmul(G[:, :-1, :-1], s[:, None, None], precision)
-        b = G[:, :-1, -1] + s[:, None]*(m @ precision)
-        if start is None: w = solve(A, b, None if noise is None else noise[c.rows])
-        else: w = improve(A, b, start[c.rows], steps)
-        rows[c.rows] = w
-        v = torch.cat([w, w.new_full((len(w), 1), -1)], 1)                      # [X y] v = Xw - y, the errors
+        A, b = torch.addcmul(G[:, :-1, :-1], s[:, None, None], precision), G[:, :-1, -1] + s[:, None]*(m @ precision)
+        w = solve(A, b, z) if start is None else improve(A, b, start[c.rows], steps)
+        rows[c.rows], v = w, torch.cat([w, w.new_full((len(w), 1), -1)], 1)    # [X y] v = Xw - y: the errors
         squared[c.rows] = torch.linalg.vecdot(_times(G, v), v)
     _each(work, side.chunks)
     return rows, squared

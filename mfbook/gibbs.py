@@ -411,8 +411,7 @@ def fit_variational(model,               # the `MatrixFactorization` to fill; th
     _check_counts(start=(start, 0), habits=(habits, 0))
     settings = dict(k=model.k, sweeps=sweeps, start=start, habits=habits, steps=steps, patience=patience,
                     train=_fingerprint(train), valid=_fingerprint(valid))
-    state = _Means(model, train, habits)
-    run = _Run(model, state, settings, checkpoint)
+    run = _Run(model, state := _Means(model, train, habits), settings, checkpoint)
     als = torch.zeros(model.k + 1), torch.tensor([0.03*state.unit]*model.k + [0.02]), True
     with tqdm(total=sweeps, initial=len(run.rows), unit='sweep', disable=not _show(progress)) as bar:
         while not run.over(sweeps, patience):
