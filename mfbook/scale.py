@@ -232,7 +232,7 @@ def start_on_part(model,            # the `MatrixFactorization` to begin with
     "Films from the ratings of a share of the users, by ALS; then everybody else gets the row of one of these users."
     if not 0 < share <= 1: raise ValueError(f'share is {share}; it must be above 0 and at most 1, 1/16 for example.')
     g = torch.Generator().manual_seed(seed)
-    asked = torch.rand(model.n_users, generator=g) < share
+    asked = torch.rand(train.n_users, generator=g) < share
     part = train.take(asked.index_select(0, train.users))
     if not len(part): raise ValueError(f'no ratings in a share of {share:g} of the users; give a larger share.')
     unit = part.values.std(correction=0).clamp(min=1e-6).item()

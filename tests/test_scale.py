@@ -431,3 +431,6 @@ def test_it_is_a_better_start_than_none(parted):
 @pytest.mark.parametrize('share, says', [(0, 'above 0'), (1.5, 'at most 1'), (1e-9, 'larger share')])
 def test_a_share_that_cannot_work_is_refused(parted, share, says):
     with pytest.raises(ValueError, match=says): start_on_part(parted[2], parted[0], share=share)
+
+def test_ratings_of_another_shape_are_refused(parted):
+    with pytest.raises(ValueError, match='train has'): start_on_part(parted[2], synthetic_ratings(70_000).ratings)
