@@ -150,7 +150,11 @@ def test_each_row_may_have_a_prior_mean_of_its_own(how):
 
 def test_the_table_is_padded_with_zeros():
     t = table(torch.tensor([[1., 2., 3.], [4., 5., 6.]]))
-    assert t.tolist() == [[1, 2, 1, 3], [4, 5, 1, 6], [0, 0, 0, 0]]
+    assert t.factors.tolist() == [[1, 2], [4, 5], [0, 0]]
+    assert (t.one.tolist(), t.bias.tolist()) == ([1, 1, 0], [3, 6, 0])
+    halved = table(torch.tensor([[1., 2., 3.], [4., 5., 6.]]), torch.tensor([1., 2.]))
+    assert halved.factors.tolist() == [[1, 2], [2, 2.5], [0, 0]]
+    assert (halved.one.tolist(), halved.bias.tolist()) == ([1, .5, 0], [3, 3, 0])
 
 def test_noise_is_turned_into_a_draw():
     "w + L^-T z, z standard normal, L L^T = A: its covariance is the inverse of A."
