@@ -9,7 +9,7 @@ import torch
 from mfbook.als import _sweep, sides
 from mfbook.gibbs import _Chain, _Means, _predict, fit_variational
 from mfbook.model import MatrixFactorization
-from mfbook.scale import closed_form, compiled, start_on_part
+from mfbook.scale import closed_form, compiled, start_on_parts
 from mfbook.training import _epoch, _set_prior, cosine
 
 def als(train, k, decay, bias_decay, per_rating=False, steps=None):
@@ -40,18 +40,22 @@ def gibbs(train, k, burn_in, start=0, seed=0):
         chain.sweep(np.random.default_rng([seed, len(chain.state['rows'])]))
         yield predict
 
-def variational(train, k, start=0, share=0., steps=3):
-    "Lesson 08's, by conjugate gradients; the first `start` sweeps are of ALS, or it starts on a share of the users."
+def variational(train, k, start=0, shares=(), steps=3):
+    """Lesson 08's, by conjugate gradients; the first `start` sweeps are of ALS, or it starts on shares of the users, and
+    then the users' rows, given the films of these, count as a sweep of their own."""
     model = MatrixFactorization(train, k=k)
-    if share: start_on_part(model, train, share)
+    begun = start_on_parts(model, train, shares) if shares else None
     state = _Means(model, train, 0)
-    als, order = (torch.zeros(k + 1), torch.tensor([.03*state.unit]*k + [.02]), True), ('item', 'user')
+    als = torch.zeros(k + 1), torch.tensor([.03*state.unit]*k + [.02]), True
     yield model.predict
+    if begun:
+        begun(state, model, steps)
+        yield model.predict
     for _ in range(start):
         state.variance.fill_(_sweep(model, *state.sides.values(), als, steps)/len(train))
         yield model.predict
     while True:
-        state.sweep(model, steps, order if start else order[::-1])
+        state.sweep(model, steps)
         yield model.predict
 
 def sgd(update):
@@ -142,7 +146,7 @@ PRICES = [dict(decay=30., bias_decay=3., per_rating=False),
 METHODS = {
     'ALS':          Method(als, [dict(k=32, **p) for p in PRICES]),
     'CG ALS':       Method(als, [dict(k=32, **p, steps=3) for p in PRICES]),
-    'variational':  Method(variational, [dict(k=32, start=2), dict(k=32, share=1/16)]),
+    'variational':  Method(variational, [dict(k=32, start=2), dict(k=32, shares=[1/16, 1/4])]),
     'Gibbs':        Method(gibbs, grid(k=[32], burn_in=[10], start=[8]), sweeps=50, patience=None),
     'SGD':          Method(sgd(closed_form), grid(k=[32], lr=[40., 80.], decay=[.015, .025, .035], bias_decay=[.02],
                                                   batch_size=[4096], epochs=[8, 16]), threads=1),

@@ -20,18 +20,6 @@ from .holdout import rmse
 from .model import MatrixFactorization
 from .training import History, _Run, _check, _fingerprint, _set_prior, _show
 
-# %% ../nbs/07_als.ipynb #e22731aa
-def _order(rows):
-    "The positions of the ratings, row after row, and in a row as they came: (n,) int32."
-    if (rows[1:] >= rows[:-1]).all(): return torch.arange(len(rows), dtype=torch.int32)   # as MovieLens's files are
-    return torch.sort(rows.int(), stable=True).indices.int()
-
-# %% ../nbs/07_als.ipynb #76082042
-# rows: (R,) codes; owner: (P,) each piece's place in rows, None if every row is one piece; the pieces' cols, values and
-# square roots of weights: (P, L), padded
-Chunk = namedtuple('Chunk', 'rows owner cols values roots')
-Side = namedtuple('Side', 'n_rows n_cols chunks')
-
 # %% ../nbs/07_als.ipynb #1a2bbb5d
 def _each(work, chunks):
     "`work` on each chunk, results in order; as many at a time as torch has threads, each with one thread of its own."
@@ -39,6 +27,27 @@ def _each(work, chunks):
     if n == 1: return [work(c) for c in chunks]
     with ThreadPoolExecutor(n, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         return list(pool.map(work, chunks))
+
+# %% ../nbs/07_als.ipynb #e22731aa
+def _order(rows, most=2**21):
+    "The positions of the ratings, row after row, and in a row as they came: (n,) int32. Sorted in pieces, which merge."
+    if (rows[1:] >= rows[:-1]).all(): return torch.arange(len(rows), dtype=torch.int32)   # as MovieLens's files are
+    def sort(p): return torch.sort(p.int(), stable=True).indices.int(), torch.bincount(p, minlength=n_rows)
+    n_rows, order = int(rows.max()) + 1, torch.empty(len(rows), dtype=torch.int32)
+    places, counts = zip(*_each(sort, rows.split(most)))
+    counts = torch.stack(counts)
+    start = counts.sum(0).cumsum(0) - counts.sum(0) + counts.cumsum(0) - counts    # of each piece's ratings of each row
+    def put(n):
+        first = torch.repeat_interleave(start[n] - counts[n].cumsum(0) + counts[n], counts[n])
+        order[first + torch.arange(len(first))] = places[n] + n*most
+    _each(put, range(len(places)))
+    return order
+
+# %% ../nbs/07_als.ipynb #76082042
+# rows: (R,) codes; owner: (P,) each piece's place in rows, None if every row is one piece; the pieces' cols, values and
+# square roots of weights: (P, L), padded
+Chunk = namedtuple('Chunk', 'rows owner cols values roots')
+Side = namedtuple('Side', 'n_rows n_cols chunks')
 
 # %% ../nbs/07_als.ipynb #bc55701d
 def prepare(rows,               # (n,) a row code a rating
@@ -49,9 +58,9 @@ def prepare(rows,               # (n,) a row code a rating
             weights=None,       # (n,) a weight a rating, None for 1
             longest:int=1024,   # rows with more ratings are cut into equal pieces
             most:int=2**15,     # entries a chunk, padding included; a single longer row is a chunk of its own
-            order=None):        # what `_order` says of the rows, if it is known
+            less:float=0.):     # what to take off each value
     "Ratings in order of rows, rows in order of length, cut into chunks that fit into a processor's cache: a `Side`."
-    count, order = torch.bincount(rows, minlength=n_rows), _order(rows) if order is None else order
+    count, order = torch.bincount(rows, minlength=n_rows), _order(rows)
     pieces = -(-count // longest)                                  # rounded up
     length, start = -(-count // pieces.clamp(min=1)), count.cumsum(0) - count
     by_length = torch.argsort(length, descending=True, stable=True)[:int((count > 0).sum())]
@@ -63,11 +72,11 @@ def prepare(rows,               # (n,) a row code a rating
         cut.append(by_length[at:max(at + 1, min(int(full), int(short)))])
         at += len(cut[-1])
     def chunk(r):
-        return _chunk(r, int(length[r[0]]), start[r], count[r], pieces[r], order, n_cols, cols, values, weights)
+        return _chunk(r, int(length[r[0]]), start[r], count[r], pieces[r], order, n_cols, cols, values, weights, less)
     return Side(n_rows, n_cols, _each(chunk, cut))
 
 # %% ../nbs/07_als.ipynb #955ad3e5
-def _chunk(r, L, start, count, pieces, order, n_cols, cols, values, weights):
+def _chunk(r, L, start, count, pieces, order, n_cols, cols, values, weights, less):
     "The chunk of the rows `r`, in pieces of length `L`; a row's `count` ratings begin at its `start` in the `order`."
     owner = torch.repeat_interleave(pieces)
     nth = torch.arange(len(owner)) - (pieces.cumsum(0) - pieces)[owner]      # first, second, ... piece of its row
@@ -75,7 +84,7 @@ def _chunk(r, L, start, count, pieces, order, n_cols, cols, values, weights):
     outside = place >= count[owner, None]
     at = order.index_select(0, place.add_(start[owner, None]).masked_fill_(outside, 0).flatten())
     def fill(c, empty): return c.index_select(0, at).view(outside.shape).masked_fill_(outside, empty)
-    return Chunk(r, None if len(owner) == len(r) else owner, fill(cols, n_cols).int(), fill(values, 0.),
+    return Chunk(r, None if len(owner) == len(r) else owner, fill(cols, n_cols).int(), fill(values, less) - less,
                  None if weights is None else fill(weights, 0.).sqrt())
 
 # %% ../nbs/07_als.ipynb #be02117f
@@ -83,11 +92,9 @@ def sides(ratings,     # `Ratings` to learn from
           mu:float,    # what to take off each rating
           **kwargs):   # `longest` and `most` of `prepare`
     "The ratings prepared twice, once by user and once by film: two `Side`s."
-    u, i, y = ratings.users, ratings.items, ratings.values - mu
-    with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as aside:
-        order = aside.submit(_order, i)                                  # while the users are cut into chunks
-        by_user = prepare(u, i, y, ratings.n_users, ratings.n_items, **kwargs)
-        return by_user, prepare(i, u, y, ratings.n_items, ratings.n_users, order=order.result(), **kwargs)
+    u, i, y = ratings.users, ratings.items, ratings.values
+    by_film = prepare(i, u, y, ratings.n_items, ratings.n_users, less=mu, **kwargs)  # first: it needs room for sorting
+    return prepare(u, i, y, ratings.n_users, ratings.n_items, less=mu, **kwargs), by_film
 
 # %% ../nbs/07_als.ipynb #8516d9cd
 def plot_chunks(side, ax=None):

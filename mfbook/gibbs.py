@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import nn
+from torch.nn.functional import embedding_bag
 from fastcore.basics import patch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -166,7 +167,7 @@ def draw(self:_Chain, name, table, noise, rng):
     weights, precision = draw_prior(s['now'][name][rated], rng, self.unit, known[rated])
     s['now'][name], squared = draw_rows(side, table, known @ weights, precision, noise, rng)
     if len(s['rows']) >= self.burn_in:
-        overall = _overall(known[rated] @ weights, precision)*s['general']**2
+        overall = _overall(known[rated], weights, precision)*s['general']**2
         for total, new in zip(s['total'][name], (s['now'][name], weights, overall)): total += new
     return squared
 
@@ -194,10 +195,10 @@ def validate(self:_Chain, done):
     return dict(valid=rmse(p, self.valid), average=rmse(s['predicted']/n, self.valid))
 
 # %% ../nbs/08_gibbs.ipynb #5c48df02
-def _overall(means, precision):
-    "The precision (d, d) of rows around their overall mean: those around their own `means`, and the means around it."
-    scatter = torch.cov(means.double().T, correction=0)
-    return (precision.double().inverse() + scatter).inverse().float()
+def _overall(known, weights, precision):
+    "The precision (d, d) of rows around their overall mean: around their own, known @ weights, and these around it."
+    scatter = torch.atleast_2d(torch.cov(known.T, correction=0)).double()
+    return (precision.double().inverse() + weights.double().T @ scatter @ weights.double()).inverse().float()
 
 # %% ../nbs/08_gibbs.ipynb #18605f82
 @patch
@@ -324,7 +325,8 @@ class _Unsure:
         self.n = torch.bincount(self.bins[self.rated])                  # rows in each bin
         order = torch.argsort(torch.where(self.rated, self.bins, -1), stable=True)[int((count == 0).sum()):]
         nth = torch.arange(len(order)) - (self.n.cumsum(0) - self.n)[self.bins[order]]
-        self.some = order[nth < each]                                   # the rows that stand for their bin
+        few = (2**17 >> self.bins[order]).clamp(min=4).clamp(max=each)  # of long rows fewer do
+        self.some = order[nth < few]                                    # the rows that stand for their bin
         code = torch.full((n_rows,), -1, dtype=torch.int32)
         code[self.some] = torch.arange(len(self.some), dtype=torch.int32)
         code = code.index_select(0, rows)
@@ -335,10 +337,11 @@ class _Unsure:
     def covariances(self, table, precision, variance, blur):
         "The mean covariance of each bin's rows (B, d, d), given the other side and the noise's `variance`."
         found, bins = torch.zeros(len(self.some), *precision.shape), self.bins[self.some]
-        for c in self.side.chunks:
+        def work(c):
             G = gram(c, table)
             G += (blur[0][self.some[c.rows]] @ blur[1].flatten(1)).view_as(G)
             found[c.rows] = variance*torch.linalg.inv(G[:, :-1, :-1] + precision)
+        _each(work, self.side.chunks)
         total = torch.zeros(len(self.n), *precision.shape).index_add_(0, bins, found)
         return total/torch.bincount(bins, minlength=len(self.n)).clamp(min=1)[:, None, None]
 
@@ -346,12 +349,9 @@ class _Unsure:
 def _met(side, other):
     "How many of each row's ratings are of columns in each bin of the `other` side, an `_Unsure`: (n_rows, B) float32."
     B, out = len(other.n), torch.zeros(side.n_rows, len(other.n))
-    bins = torch.cat([other.bins, torch.tensor([B])])                  # the padding's bin, which nobody wants
-    def count(c):
-        at = bins.index_select(0, c.cols.flatten()).view(c.cols.shape) + torch.arange(len(c.cols))[:, None]*(B + 1)
-        n = torch.bincount(at.flatten(), minlength=len(c.cols)*(B + 1)).view(-1, B + 1)[:, :B].float()
-        out.index_add_(0, c.rows if c.owner is None else c.rows[c.owner], n)
-    _each(count, side.chunks)
+    one_hot = torch.cat([torch.eye(B)[other.bins], torch.zeros(1, B)])                      # nothing for the padding
+    def count(c): return c.rows if c.owner is None else c.rows[c.owner], embedding_bag(c.cols, one_hot, mode='sum')
+    for rows, n in _each(count, side.chunks): out.index_add_(0, rows, n)
     return out
 
 # %% ../nbs/08_gibbs.ipynb #664324f8
@@ -369,38 +369,47 @@ class _Means(nn.Module):
         self.register_buffer('sweeps', torch.tensor(0))
         for s in self.sides:
             self.register_buffer(s, torch.zeros(len(self.unsure[s].n), model.k + 1, model.k + 1))
-            self.register_buffer(f'{s}_step', torch.zeros_like(rows_of(model, s)))
+        self.register_buffer('before', rows_of(model, 'item'))                            # the films at the last sweep
 
 # %% ../nbs/08_gibbs.ipynb #cacbfa59
 @patch
-def sweep(self:_Means, model, steps, order=('item', 'user')):
-    "Each side: prior, rows, covariances. Then the noise. Returns the mean square error on the ratings."
-    before = {name: rows_of(model, name) for name in order}
-    for name in order: put_rows(model, name, before[name] + 0.7*getattr(self, f'{name}_step'))
-    for name, other in (order, order[::-1]):
-        rows, unsure, known, S = rows_of(model, name), self.unsure[name], self.known[name], getattr(self, name)
-        all_of = (unsure.n[:, None, None]*S).sum(0)
-        weights, precision = draw_prior(rows[unsure.rated], None, self.unit, known[unsure.rated], all_of)
-        t, P, means = table(rows_of(model, other)), precision*self.variance, known @ weights
-        blur, start = (self.met[name], _in_gram(getattr(self, other))), None if steps is None else rows
-        rows, squared = solve_rows(self.sides[name], t, means, P, blur=blur, start=start, steps=steps)
-        put_rows(model, name, rows)
-        S.copy_(unsure.covariances(t, P, self.variance, blur))
-        getattr(model, f'{name}_prior_mean').copy_(means[unsure.rated].mean(0))
-        getattr(model, f'{name}_prior_precision').copy_(_overall(means[unsure.rated], precision)*self.variance)
-    own = unsure.n*(self.variance*len(P) - (P*S).sum((1, 2)))           # what the last side's own covariances add
+def side(self:_Means, name, model, steps):
+    "One side's prior, rows and covariances, and the noise. Returns the mean square error on the ratings."
+    other = dict(user='item', item='user')[name]
+    rows, unsure, known, S = rows_of(model, name), self.unsure[name], self.known[name], getattr(self, name)
+    rated, t, blur = unsure.rated, table(rows_of(model, other)), (self.met[name], _in_gram(getattr(self, other)))
+    weights, precision = draw_prior(rows[rated], None, self.unit, known[rated], (unsure.n[:, None, None]*S).sum(0))
+    P, means, start = precision*self.variance, known @ weights, None if steps is None else rows
+    rows, squared = solve_rows(self.sides[name], t, means, P, blur=blur, start=start, steps=steps)
+    put_rows(model, name, rows)
+    S.copy_(unsure.covariances(t, P, self.variance, blur))
+    getattr(model, f'{name}_prior_mean').copy_(known[rated].mean(0) @ weights)
+    getattr(model, f'{name}_prior_precision').copy_(_overall(known[rated], weights, precision)*self.variance)
+    own = unsure.n*(self.variance*len(P) - (P*S).sum((1, 2)))           # what its own covariances add
     self.variance.copy_((squared.sum() + own.sum())/self.n)
-    self.sweeps += 1
-    if self.sweeps > 1:                                                 # the first one leaps from the start
-        for name in order: getattr(self, f'{name}_step').copy_(rows_of(model, name) - before[name])
     return squared.sum().item()/self.n
+
+# %% ../nbs/08_gibbs.ipynb #046af835
+@patch
+def films(self:_Means, model, steps):
+    "The films' side; then they go on by 0.7 of their last step, but the first time not at all, and the second by half."
+    self.side('item', model, steps)
+    new, more = rows_of(model, 'item'), (self.sweeps/(self.sweeps + 1)).clamp(max=0.7)
+    put_rows(model, 'item', new + more*(new - self.before))
+    self.before.copy_(new); self.sweeps += 1
+
+@patch
+def sweep(self:_Means, model, steps):
+    "The films and then the users. Returns the mean square error on the ratings."
+    self.films(model, steps)
+    return self.side('user', model, steps)
 
 # %% ../nbs/08_gibbs.ipynb #f080c665
 def fit_variational(model,               # the `MatrixFactorization` to fill; the first sweep starts from its users
                     train,               # `Ratings` to learn from
                     valid=None,          # `Ratings` to stop by; without them all `sweeps` run
                     sweeps:int=20,       # times through films and users, at most
-                    start:int=2,         # of them, sweeps of ALS to begin with; 0: go on from the films in the model
+                    start=2,             # of them, sweeps of ALS to begin with; or a function that begins: lesson 10
                     habits:int=16,       # numbers of `who_rated_what` that the prior mean depends on; 0: one mean
                     steps:int=None,      # of conjugate gradients from the old row; None: solve each row exactly
                     patience:int=5,      # sweeps without a better validation RMSE before it stops
@@ -408,6 +417,7 @@ def fit_variational(model,               # the `MatrixFactorization` to fill; th
                     progress:bool=None): # a progress bar? None: on a terminal or in Jupyter, but not under CI
     "Fill `model` by variational Bayes (Lim and Teh 2007), covariances shared. Returns a `History`; the best stays."
     _check_als(model, train, valid, sweeps, 1., 1., patience, steps)
+    begin, start = (start, 0) if callable(start) else (lambda *_: None, start)
     _check_counts(start=(start, 0), habits=(habits, 0))
     settings = dict(k=model.k, sweeps=sweeps, start=start, habits=habits, steps=steps, patience=patience,
                     train=_fingerprint(train), valid=_fingerprint(valid))
@@ -415,12 +425,13 @@ def fit_variational(model,               # the `MatrixFactorization` to fill; th
     als = torch.zeros(model.k + 1), torch.tensor([0.03*state.unit]*model.k + [0.02]), True
     with tqdm(total=sweeps, initial=len(run.rows), unit='sweep', disable=not _show(progress)) as bar:
         while not run.over(sweeps, patience):
-            begin = time.perf_counter()
+            before = time.perf_counter()
+            if not run.rows: begin(state, model, steps)
             if len(run.rows) < start:
                 squared = _sweep(model, *state.sides.values(), als, steps)/len(train)
                 state.variance.fill_(squared)
-            else: squared = state.sweep(model, steps, ('item', 'user') if start else ('user', 'item'))
-            run.record(seconds=time.perf_counter() - begin, noise=state.variance.sqrt().item(), train=squared**0.5,
+            else: squared = state.sweep(model, steps)
+            run.record(seconds=time.perf_counter() - before, noise=state.variance.sqrt().item(), train=squared**0.5,
                        valid=None if valid is None else rmse(model.predict(valid), valid))
             bar.set_postfix(noise=run.rows[-1]['noise'], valid=run.rows[-1]['valid']); bar.update()
     if run.best: model.load_state_dict(run.best)

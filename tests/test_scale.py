@@ -10,9 +10,9 @@ from mfbook.model import MatrixFactorization
 from mfbook import scale
 from mfbook.ratings import Ratings, load_ratings
 from mfbook.als import fit_als, rows_of
-from mfbook.gibbs import fit_variational
-from mfbook.scale import (_activity, _none_unseen, _pairs, _popularity, _thin, closed_form, compiled, load_fast,
-                          start_on_part, synthetic_ratings)
+from mfbook.gibbs import _Means, fit_variational
+from mfbook.scale import (Begun, _activity, _none_unseen, _pairs, _popularity, _thin, closed_form, compiled, load_fast,
+                          start_on_parts, synthetic_ratings)
 from mfbook.training import batches, constant, fit_sgd, sgd
 
 FULL = pytest.mark.skipif(not os.environ.get('MFBOOK_FULL'), reason='MFBOOK_FULL is not set; this one takes half a minute')
@@ -399,38 +399,75 @@ def test_without_a_compiler_it_says_so_and_goes_on(small, monkeypatch):
     with pytest.warns(UserWarning, match=r'no C\+\+ compiler is here'): step = compiled(model)
     assert step.by_hand is scale._by_hand and step(*next(batches(small.ratings, 64, 0)), 1., 0., 0.) > 0
 
-# ---- a start on a part of the users
+# ---- a start on parts of the users
 
 @pytest.fixture(scope='module')
 def parted():
     train, valid, _ = split_random(synthetic_ratings(60_000).ratings, seed=0)
     model = MatrixFactorization(train, k=4)
-    start_on_part(model, train, share=.3, sweeps=3, seed=1)
-    return train, valid, model
+    return train, valid, model, start_on_parts(model, train, shares=(.3,), sweeps=3, seed=1)
+
+def asked(train, share): return torch.rand(train.n_users, generator=torch.Generator().manual_seed(1)) < share
 
 def test_films_come_from_the_users_asked_and_the_others_take_their_rows(parted):
-    train, _, model = parted
-    asked = torch.rand(train.n_users, generator=torch.Generator().manual_seed(1)) < .3
-    part, alone = train.take(asked[train.users.long()]), MatrixFactorization(train, k=4)
-    fit_als(alone, part, sweeps=3, decay=.03*part.values.std(correction=0).item(), bias_decay=.02, per_rating=True, steps=3)
+    train, _, model, begun = parted
+    mine = asked(train, .3)
+    part, alone = train.take(mine[train.users.long()]), MatrixFactorization(train, k=4)
+    h = fit_als(alone, part, sweeps=3, decay=.03*part.values.std(correction=0).item(), bias_decay=.02, per_rating=True, steps=3)
     assert torch.equal(rows_of(model, 'item'), rows_of(alone, 'item'))
-    theirs, rows = rows_of(alone, 'user')[asked], rows_of(model, 'user')
-    assert torch.equal(rows[asked], theirs) and .2 < asked.float().mean() < .4
-    assert all((theirs == row).all(1).any() for row in rows[~asked]) and len(rows[~asked].unique(dim=0)) > 20
+    theirs, rows = rows_of(alone, 'user')[mine], rows_of(model, 'user')
+    assert torch.equal(rows[mine], theirs) and .2 < mine.float().mean() < .4
+    assert all((theirs == row).all(1).any() for row in rows[~mine]) and len(rows[~mine].unique(dim=0)) > 20
+    assert begun.share == .3 and begun.variance == pytest.approx(1.3*h.rows[-1]['train']**2) and not begun.covariances.any()
+
+def test_a_second_share_is_fitted_by_variational_bayes_from_where_the_first_stopped(parted):
+    train, _, first, begun = parted
+    model = MatrixFactorization(train, k=4)
+    more = start_on_parts(model, train, shares=(.3, .6), sweeps=3, seed=1)
+    part, state = train.take(asked(train, .6)[train.users.long()]), None
+    again = MatrixFactorization(train, k=4)
+    again.load_state_dict(first.state_dict())
+    state = _Means(again, part, 0)
+    state.variance.fill_(begun.variance)                                      # the first knew nothing of covariances
+    before = rows_of(again, 'item')
+    state.side('user', again, 3)
+    state.side('item', again, 3)
+    films = rows_of(again, 'item')
+    torch.testing.assert_close(rows_of(model, 'item'), films + .5*(films - before))
+    assert more.share == .6 and more.variance == pytest.approx(state.variance.item(), rel=1e-5)
+    torch.testing.assert_close(more.covariances, state.item)
+
+def test_films_are_as_unsure_as_they_were_with_their_share_of_the_ratings(parted):
+    train, _, _, _ = parted
+    model = MatrixFactorization(train, k=4)
+    state, C = _Means(model, train, 0), torch.eye(5)*torch.arange(1., 5)[:, None, None]
+    kinds, taken = len(state.item), []
+    state.side = lambda name, *a: taken.append((name, state.item.clone(), state.variance.item(), int(state.sweeps)))
+    Begun(.3, C, 1/4)(state, model, 3)
+    name, item, variance, sweeps = taken[0]
+    assert (name, variance, sweeps) == ('user', pytest.approx(.3), 1)
+    assert [int(c[0, 0]) for c in item] == [min(max(1, kind - 1), 4) for kind in range(kinds)]
+    assert torch.equal(state.before, rows_of(model, 'item'))
 
 def test_it_is_a_better_start_than_none(parted):
-    train, valid, model = parted
-    again, errors = MatrixFactorization(train, k=4), []
-    start_on_part(again, train, share=.3, sweeps=3, seed=1)
-    assert torch.equal(rows_of(again, 'user'), rows_of(model, 'user')), 'the same seed, the same start'
-    for m in (again, MatrixFactorization(train, k=4)):
-        fit_variational(m, train, sweeps=2, start=0, habits=0)
-        errors.append(rmse(m.predict(valid), valid))
+    train, valid, _, _ = parted
+    errors = []
+    for start in (lambda m: start_on_parts(m, train, shares=(.3, .6)), lambda m: 0):
+        model = MatrixFactorization(train, k=4)
+        fit_variational(model, train, sweeps=2, start=start(model), habits=0)
+        errors.append(rmse(model.predict(valid), valid))
     assert errors[0] < errors[1]
 
-@pytest.mark.parametrize('share, says', [(0, 'above 0'), (1.5, 'at most 1'), (1e-9, 'larger share')])
-def test_a_share_that_cannot_work_is_refused(parted, share, says):
-    with pytest.raises(ValueError, match=says): start_on_part(parted[2], parted[0], share=share)
+def test_the_same_seed_makes_the_same_start(parted):
+    train, _, model, _ = parted
+    again = MatrixFactorization(train, k=4)
+    start_on_parts(again, train, shares=(.3,), sweeps=3, seed=1)
+    assert torch.equal(rows_of(again, 'user'), rows_of(model, 'user'))
+
+@pytest.mark.parametrize('shares, says', [((), 'shares is'), ((0, .5), 'above 0'), ((.5, 1.5), 'at most 1'), ((.5, .2), 'above the one'),
+                                          ((.2, .2), 'above the one'), ((1e-9,), 'larger one')])
+def test_shares_that_cannot_work_are_refused(parted, shares, says):
+    with pytest.raises(ValueError, match=says): start_on_parts(parted[2], parted[0], shares=shares)
 
 def test_ratings_of_another_shape_are_refused(parted):
-    with pytest.raises(ValueError, match='train has'): start_on_part(parted[2], synthetic_ratings(70_000).ratings)
+    with pytest.raises(ValueError, match='train has'): start_on_parts(parted[2], synthetic_ratings(70_000).ratings)
