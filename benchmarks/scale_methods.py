@@ -23,11 +23,13 @@ def als(train, k, decay, bias_decay, per_rating=False, steps=None):
         _sweep(model, by_user, by_film, prior, steps)
         yield model.predict
 
-def gibbs(train, k, burn_in, start=0, seed=0):
+def gibbs(train, k, burn_in, start=0, shares=(), seed=0):
     """Lesson 08's: what predicts is the average of the draws' predictions, during the burn-in the last draw. Before it,
     as preparation, `start` sweeps of variational Bayes: from random rows it takes many draws to find the factors."""
     model = MatrixFactorization(train, k=k)
-    if start: fit_variational(model, train, sweeps=start, habits=0, steps=3, progress=False)
+    if start:
+        begun = start_on_parts(model, train, shares)
+        fit_variational(model, train, sweeps=start, start=begun, habits=0, steps=3, progress=False)
     chain, total = _Chain(model, train, None, burn_in, (), 0), 0.
     def predict(ratings):                                             # called once after each sweep
         nonlocal total
@@ -147,7 +149,7 @@ METHODS = {
     'ALS':          Method(als, [dict(k=32, **p) for p in PRICES]),
     'CG ALS':       Method(als, [dict(k=32, **p, steps=3) for p in PRICES]),
     'variational':  Method(variational, [dict(k=32, start=2), dict(k=32, shares=[1/16, 1/4])]),
-    'Gibbs':        Method(gibbs, grid(k=[32], burn_in=[10], start=[8]), sweeps=50, patience=None),
+    'Gibbs':        Method(gibbs, [dict(k=32, burn_in=10, start=4, shares=[1/16, 1/4])], sweeps=50, patience=None),
     'SGD':          Method(sgd(closed_form), grid(k=[32], lr=[40., 80.], decay=[.015, .025, .035], bias_decay=[.02],
                                                   batch_size=[4096], epochs=[8, 16]), threads=1),
     'compiled SGD': Method(sgd(compiled), [], like='SGD', threads=1),
