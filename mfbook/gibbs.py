@@ -392,9 +392,9 @@ def side(self:_Means, name, model, steps):
 # %% ../nbs/08_gibbs.ipynb #046af835
 @patch
 def films(self:_Means, model, steps):
-    "The films' side; then they go on by 0.7 of their last step, but the first time not at all, and the second by half."
+    "The films' side; then they go on by 0, 1/2, 2/3, ... of their last step, and at most 0.8."
     self.side('item', model, steps)
-    new, more = rows_of(model, 'item'), (self.sweeps/(self.sweeps + 1)).clamp(max=0.7)
+    new, more = rows_of(model, 'item'), (self.sweeps/(self.sweeps + 1)).clamp(max=0.8)
     put_rows(model, 'item', new + more*(new - self.before))
     self.before.copy_(new); self.sweeps += 1
 
