@@ -369,7 +369,7 @@ class _Means(nn.Module):
         self.register_buffer('sweeps', torch.tensor(0))
         for s in self.sides:
             self.register_buffer(s, torch.zeros(len(self.unsure[s].n), model.k + 1, model.k + 1))
-        self.register_buffer('before', rows_of(model, 'item'))                            # the films at the last sweep
+            self.register_buffer(f'{s}_before', rows_of(model, s))      # at the last sweep
 
 # %% ../nbs/08_gibbs.ipynb #cacbfa59
 @patch
@@ -391,17 +391,17 @@ def side(self:_Means, name, model, steps):
 
 # %% ../nbs/08_gibbs.ipynb #046af835
 @patch
-def films(self:_Means, model, steps):
-    "The films' side; then they go on by 0, 1/2, 2/3, ... of their last step, and at most 0.8."
-    self.side('item', model, steps)
-    new, more = rows_of(model, 'item'), (self.sweeps/(self.sweeps + 1)).clamp(max=0.8)
-    put_rows(model, 'item', new + more*(new - self.before))
-    self.before.copy_(new); self.sweeps += 1
+def go_on(self:_Means, name, model):
+    "Move the rows of one side by 0, 1/2, 2/3, ... of their last step, and at most 0.8."
+    new, before, more = rows_of(model, name), getattr(self, f'{name}_before'), self.sweeps/(self.sweeps + 1)
+    put_rows(model, name, new + more.clamp(max=0.8)*(new - before)); before.copy_(new)
 
 @patch
 def sweep(self:_Means, model, steps):
     "The films and then the users. Returns the mean square error on the ratings."
-    self.films(model, steps)
+    self.side('item', model, steps)
+    for name in ('item', 'user'): self.go_on(name, model)
+    self.sweeps += 1
     return self.side('user', model, steps)
 
 # %% ../nbs/08_gibbs.ipynb #f080c665

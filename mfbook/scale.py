@@ -236,8 +236,9 @@ class Begun(NamedTuple):
         kinds = torch.arange(len(state.item)) + round(math.log2(self.share))
         state.item.copy_(self.covariances[kinds.clamp(0, len(self.covariances) - 1)])
         state.variance.fill_(self.variance)
-        state.before.copy_(rows_of(model, 'item')); state.sweeps += 1
+        state.item_before.copy_(rows_of(model, 'item')); state.sweeps += 1
         state.side('user', model, steps)
+        state.user_before.copy_(rows_of(model, 'user'))
 
 # %% ../nbs/10_scale.ipynb #e266648b
 def _lend(model, asked, g):
@@ -268,7 +269,8 @@ def start_on_parts(model,                  # the `MatrixFactorization` to begin 
         else:
             state = _Means(model, part, habits=0)
             begun._replace(share=begun.share/share)(state, model, 3)
-            state.films(model, 3)
+            state.side('item', model, 3)
+            state.go_on('item', model)
             variance, covariances = state.variance.item(), state.item
         begun = Begun(variance, covariances, share)
         _lend(model, asked, g)

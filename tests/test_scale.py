@@ -441,13 +441,14 @@ def test_films_are_as_unsure_as_they_were_with_their_share_of_the_ratings(parted
     train, _, _, _ = parted
     model = MatrixFactorization(train, k=4)
     state, C = _Means(model, train, 0), torch.eye(5)*torch.arange(1., 5)[:, None, None]
+    for p in (model.item_factors, model.user_bias): p.data += 1               # since the state was made
     kinds, taken = len(state.item), []
     state.side = lambda name, *a: taken.append((name, state.item.clone(), state.variance.item(), int(state.sweeps)))
     Begun(.3, C, 1/4)(state, model, 3)
     name, item, variance, sweeps = taken[0]
     assert (name, variance, sweeps) == ('user', pytest.approx(.3), 1)
     assert [int(c[0, 0]) for c in item] == [min(max(1, kind - 1), 4) for kind in range(kinds)]
-    assert torch.equal(state.before, rows_of(model, 'item'))
+    for n in ('user', 'item'): assert torch.equal(getattr(state, f'{n}_before'), rows_of(model, n))
 
 def test_it_is_a_better_start_than_none(parted):
     train, valid, _, _ = parted
