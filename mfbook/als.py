@@ -192,7 +192,7 @@ def improve(A,             # (R, d, d) symmetric and positive definite
 # %% ../nbs/07_als.ipynb #296203e4
 def solve_rows(side,                  # a `Side`, from `prepare`
                table,                 # the other side's, from `table`
-               mean,                  # (d,) prior mean of a row [factors, bias], d = k+1; or (n_rows, d)
+               mean,                  # (d,) prior mean of a row [factors, bias], d = k+1; or (1, d) or (n_rows, d)
                precision,             # (d,) or (d, d) prior precision, definite, in units of 1 / the noise's variance
                per_rating:bool=False, # whether the precision counts once for each rating of the row
                scale=None,            # (n_rows,) or how often it counts in each row
@@ -201,11 +201,12 @@ def solve_rows(side,                  # a `Side`, from `prepare`
                start=None,            # (n_rows, d) rows to improve by `steps`, instead of solving exactly
                steps:int=3):          # of conjugate gradients
     "Every row given the other side: rows (n_rows, d), and each one's sum of squared errors. Without ratings: the mean."
+    mean = mean.view(-1, mean.shape[-1])                                       # one for all, or one for each
     rows, squared = mean.expand(side.n_rows, -1).clone(), mean.new_zeros(side.n_rows)
     if precision.dim() == 1: precision = precision.diag()
     root = torch.linalg.inv(torch.linalg.cholesky(precision)).mT
     def work(c):
-        m, z = mean[c.rows] if mean.dim() == 2 else mean[None], None if noise is None else noise[c.rows]
+        m, z = mean if len(mean) == 1 else mean[c.rows], None if noise is None else noise[c.rows]
         if start is None and blur is None and c.owner is None and 2*c.cols.shape[1] <= mean.shape[-1]:
             F, Y = look_up(c, table)
             Xy = torch.cat([F, Y.mT], 2)

@@ -144,6 +144,8 @@ def test_each_row_may_have_a_prior_mean_of_its_own(how):
     assert {2*c.cols.shape[1] <= 12 for c in side.chunks} == {True, False}
     for r in range(9):
         want, errors = solve_rows(side, table(other), means[r], precision, **extra)
+        same, _ = solve_rows(side, table(other), means[r][None], precision, **extra)
+        assert torch.equal(same, want), 'a single mean may come as a row'
         torch.testing.assert_close(got[r], want[r], atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(squared[r], errors[r], atol=1e-3, rtol=1e-3)
     assert torch.equal(got[8], means[8]), 'no ratings'
