@@ -48,13 +48,12 @@ def variational(train, k, start=0, shares=(), steps=3):
     model = MatrixFactorization(train, k=k)
     begun = start_on_parts(model, train, shares) if shares else None
     state = _Means(model, train, 0)
-    als = torch.zeros(k + 1), torch.tensor([.03*state.unit]*k + [.02]), True
     yield model.predict
     if begun:
         begun(state, model, steps)
         yield model.predict
     for _ in range(start):
-        state.variance.fill_(_sweep(model, *state.sides.values(), als, steps)/len(train))
+        state.variance.fill_(_sweep(model, *state.sides.values(), state.als, steps)/len(train))
         yield model.predict
     while True:
         state.sweep(model, steps)

@@ -208,8 +208,7 @@ def solve_rows(side,                  # a `Side`, from `prepare`
     def work(c):
         m, z = mean if len(mean) == 1 else mean[c.rows], None if noise is None else noise[c.rows]
         if start is None and blur is None and c.owner is None and 2*c.cols.shape[1] <= mean.shape[-1]:
-            F, Y = look_up(c, table)
-            Xy = torch.cat([F, Y.mT], 2)
+            F, Y = look_up(c, table); Xy = torch.cat([F, Y.mT], 2)
             s = Xy[..., -2].square().sum(1) if per_rating else 1. if scale is None else scale[c.rows]
             rows[c.rows], squared[c.rows] = solve_short(Xy, m, root, torch.as_tensor(s), z); return
         G = gram(c, table)

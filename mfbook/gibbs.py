@@ -367,6 +367,7 @@ class _Means(nn.Module):
         self.met = {s: _met(self.sides[s], self.unsure[other]) for s, other in (('user', 'item'), ('item', 'user'))}
         self.register_buffer('variance', torch.tensor(self.unit**2))
         self.register_buffer('sweeps', torch.tensor(0))
+        self.als = torch.zeros(model.k + 1), torch.tensor([0.03*self.unit]*model.k + [0.02]), True    # prior to begin with
         for s in self.sides:
             self.register_buffer(s, torch.zeros(len(self.unsure[s].n), model.k + 1, model.k + 1))
             self.register_buffer(f'{s}_before', rows_of(model, s))      # at the last sweep
@@ -422,14 +423,12 @@ def fit_variational(model,               # the `MatrixFactorization` to fill; th
     settings = dict(k=model.k, sweeps=sweeps, start=start, habits=habits, steps=steps, patience=patience,
                     train=_fingerprint(train), valid=_fingerprint(valid))
     run = _Run(model, state := _Means(model, train, habits), settings, checkpoint)
-    als = torch.zeros(model.k + 1), torch.tensor([0.03*state.unit]*model.k + [0.02]), True
     with tqdm(total=sweeps, initial=len(run.rows), unit='sweep', disable=not _show(progress)) as bar:
         while not run.over(sweeps, patience):
             before = time.perf_counter()
             if not run.rows: begin(state, model, steps)
             if len(run.rows) < start:
-                squared = _sweep(model, *state.sides.values(), als, steps)/len(train)
-                state.variance.fill_(squared)
+                state.variance.fill_(squared := _sweep(model, *state.sides.values(), state.als, steps)/len(train))
             else: squared = state.sweep(model, steps)
             run.record(seconds=time.perf_counter() - before, noise=state.variance.sqrt().item(), train=squared**0.5,
                        valid=None if valid is None else rmse(model.predict(valid), valid))

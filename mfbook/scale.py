@@ -240,13 +240,14 @@ class Begun(NamedTuple):
         state.side('user', model, steps)
         state.user_before.copy_(rows_of(model, 'user'))
 
-# %% ../nbs/10_scale.ipynb #e266648b
+# %% ../nbs/10_scale.ipynb #405553c8
 def _lend(model, asked, g):
     "Whoever was not `asked` (n_users,) gets the row of one who was."
     rows, known = rows_of(model, 'user'), asked.nonzero()[:, 0]
     rows[~asked] = rows[known[torch.randint(len(known), (int((~asked).sum()),), generator=g)]]
     put_rows(model, 'user', rows)
 
+# %% ../nbs/10_scale.ipynb #e266648b
 def start_on_parts(model,                  # the `MatrixFactorization` to begin with
                    train,                  # `Ratings` to learn from later
                    shares=(1/16, 1/4),     # of the users, growing; the first is included in the second, and so on
