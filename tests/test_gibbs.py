@@ -6,7 +6,7 @@ import pytest
 import torch
 import mfbook.recommending
 from mfbook.als import fit_als, prepare, put_rows, rows_of, solve_rows, table
-from mfbook.gibbs import (Posterior, _in_gram, _Means, _overall, _Unsure, coverage, draw_noise, draw_prior, draw_rows,
+from mfbook.gibbs import (Posterior, _in_gram, _Means, _met, _overall, _Unsure, coverage, draw_noise, draw_prior, draw_rows,
                           effective_size, fit_gibbs, fit_variational, who_rated_what, wishart)
 from mfbook.holdout import fit_biases, rmse, split_random
 from mfbook.model import MatrixFactorization
@@ -309,6 +309,15 @@ def test_rows_are_pooled_by_the_number_of_their_ratings():
     assert unsure.bins[count > 0].tolist() == [0, 1, 1, 2, 2, 3, 0, 3]
     assert unsure.bins[unsure.some].tolist() == [0, 1, 2, 3] and (count[unsure.some] > 0).all()
     assert sum(int((c.cols < 5).sum()) for c in unsure.side.chunks) == count[unsure.some].sum()
+
+def test_a_row_in_pieces_has_met_what_its_ratings_say():
+    r = planted(30, 20, 260)
+    films = _Unsure(r.items, r.users, 20, 30)
+    by_user = prepare(r.users, r.items, r.values, 30, 20, longest=3, most=64)
+    assert any(c.owner is not None for c in by_user.chunks)
+    want = torch.zeros(30, len(films.n))
+    for u, i in zip(r.users.tolist(), r.items.tolist()): want[u, films.bins[i]] += 1
+    assert torch.equal(_met(by_user, films), want)
 
 def test_a_sweep_is_what_the_equations_say():
     "Against loops over single ratings, in double precision."
