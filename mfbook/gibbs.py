@@ -367,7 +367,7 @@ class _Means(nn.Module):
         self.met = {s: _met(self.sides[s], self.unsure[other]) for s, other in (('user', 'item'), ('item', 'user'))}
         self.register_buffer('variance', torch.tensor(self.unit**2))
         self.register_buffer('sweeps', torch.tensor(0))
-        self.als = torch.zeros(model.k + 1), torch.tensor([0.03*self.unit]*model.k + [0.02]), True    # prior to begin with
+        self.als = torch.zeros(model.k + 1), torch.tensor([0.03*self.unit]*model.k + [0.02]), True    # at first
         for s in self.sides:
             self.register_buffer(s, torch.zeros(len(self.unsure[s].n), model.k + 1, model.k + 1))
             self.register_buffer(f'{s}_before', rows_of(model, s))      # at the last sweep

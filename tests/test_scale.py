@@ -450,6 +450,12 @@ def test_films_are_as_unsure_as_they_were_with_their_share_of_the_ratings(parted
     assert [int(c[0, 0]) for c in item] == [min(max(1, kind - 1), 4) for kind in range(kinds)]
     for n in ('user', 'item'): assert torch.equal(getattr(state, f'{n}_before'), rows_of(model, n))
 
+def test_each_share_is_told_how_much_smaller_the_one_before_was(parted, monkeypatch):
+    train, ratios, real = parted[0], [], Begun.__call__
+    monkeypatch.setattr(Begun, '__call__', lambda self, *a: ratios.append(self.share) or real(self, *a))
+    begun = start_on_parts(MatrixFactorization(train, k=4), train, shares=(.1, .2, .8), sweeps=1)
+    assert ratios == pytest.approx([1/2, 1/4]) and begun.share == .8
+
 def test_it_is_a_better_start_than_none(parted):
     train, valid, _, _ = parted
     errors = []
