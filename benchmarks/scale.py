@@ -26,6 +26,9 @@ random order, which is in its grid, and each user's row is at hand for all his r
 in each process, which is preparation too. cmfrec cannot go on from where it stopped, so each point of its line is a fit
 of its own, with 1, 2, 3, ... sweeps. implicit is for clicks, not for stars: its sweeps are timed, and its error means
 nothing here. Cornac with more than one thread is not the same twice.
+
+The clock of a shared machine is not steady. Cornac's rows in scale.jsonl (its epoch, and its fit with reg 0.02) are the
+quickest of several runs, those of the book's methods are of one run each: where chance is left, it favours the peer.
 """
 import argparse, datetime, json, os, subprocess, sys, tempfile, time
 from importlib.metadata import version
