@@ -25,9 +25,10 @@ def als(train, k, decay, bias_decay, per_rating=False, steps=None):
 
 def gibbs(train, k, burn_in, start=0, shares=(), seed=0):
     """Lesson 08's: what predicts is the average of the draws' predictions, during the burn-in the last draw. Before it,
-    as preparation, `start` sweeps of variational Bayes: from random rows it takes many draws to find the factors."""
+    as preparation, a start on `shares` and `start` sweeps of variational Bayes: from random rows it takes many draws to
+    find the factors."""
     model = MatrixFactorization(train, k=k)
-    if start:
+    if shares:
         begun = start_on_parts(model, train, shares)
         fit_variational(model, train, sweeps=start, start=begun, habits=0, steps=3, progress=False)
     chain, total = _Chain(model, train, None, burn_in, (), 0), 0.

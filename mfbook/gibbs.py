@@ -418,9 +418,9 @@ def fit_variational(model,               # the `MatrixFactorization` to fill; th
                     progress:bool=None): # a progress bar? None: on a terminal or in Jupyter, but not under CI
     "Fill `model` by variational Bayes (Lim and Teh 2007), covariances shared. Returns a `History`; the best stays."
     _check_als(model, train, valid, sweeps, 1., 1., patience, steps)
-    begin, start = (start, 0) if callable(start) else (lambda *_: None, start)
+    begin, start, named = (start, 0, 'a function') if callable(start) else (lambda *_: None, start, start)
     _check_counts(start=(start, 0), habits=(habits, 0))
-    settings = dict(k=model.k, sweeps=sweeps, start=start, habits=habits, steps=steps, patience=patience,
+    settings = dict(k=model.k, sweeps=sweeps, start=named, habits=habits, steps=steps, patience=patience,
                     train=_fingerprint(train), valid=_fingerprint(valid))
     run = _Run(model, state := _Means(model, train, habits), settings, checkpoint)
     with tqdm(total=sweeps, initial=len(run.rows), unit='sweep', disable=not _show(progress)) as bar:

@@ -233,6 +233,8 @@ class Begun(NamedTuple):
     share: float              # of the users
     def __call__(self, state, model, steps):
         "Make the state of `fit_variational` that of the films in the model; then the users' rows."
+        if self.covariances.shape[1] != model.k + 1:
+            raise ValueError(f'begun with {self.covariances.shape[1] - 1} factors, and the model has {model.k}.')
         kinds = torch.arange(len(state.item)) + round(math.log2(self.share))
         state.item.copy_(self.covariances[kinds.clamp(0, len(self.covariances) - 1)])
         state.variance.fill_(self.variance)
@@ -254,6 +256,7 @@ def start_on_parts(model,                  # the `MatrixFactorization` to begin 
                    sweeps:int=5,           # of ALS over the first; over the others one of variational Bayes
                    seed:int=0):            # of who they are
     "Films from the ratings of some users, then of more: what `fit_variational` takes as its `start`, a `Begun`."
+    if isinstance(shares, (int, float)): shares = (shares,)
     if not shares or list(shares) != sorted(set(shares)) or not 0 < min(shares) <= max(shares) <= 1:
         raise ValueError(f'shares is {shares}; each must be above 0 and at most 1, and above the one before it.')
     g, begun = torch.Generator().manual_seed(seed), None

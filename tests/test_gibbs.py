@@ -417,6 +417,7 @@ def test_a_function_that_begins_is_called_once_before_the_first_sweep(split, tmp
     assert calls == [(_Means, model, 3, 0)] and not model.user_factors.any() and model.user_bias.any()
     fit_variational(MatrixFactorization(split.train, k=2), split.train, start=begin, steps=3, **how)
     assert len(calls) == 1, 'a run that goes on has begun already'
+    with pytest.raises(ValueError, match='start was a function, is 0'): fit_variational(model, split.train, start=0, steps=3, **how)
 
 def test_the_best_sweep_on_validation_stays(split):
     model = MatrixFactorization(split.train, k=4)

@@ -478,3 +478,14 @@ def test_shares_that_cannot_work_are_refused(parted, shares, says):
 
 def test_ratings_of_another_shape_are_refused(parted):
     with pytest.raises(ValueError, match='train has'): start_on_parts(parted[2], synthetic_ratings(70_000).ratings)
+
+def test_a_single_share_needs_no_brackets(parted):
+    train, _, model, _ = parted
+    again = MatrixFactorization(train, k=4)
+    begun = start_on_parts(again, train, shares=.3, sweeps=3, seed=1)
+    assert begun.share == .3 and torch.equal(rows_of(again, 'item'), rows_of(model, 'item'))
+
+def test_a_start_made_with_other_factors_is_refused(parted):
+    train, _, _, begun = parted
+    with pytest.raises(ValueError, match='begun with 4 factors, and the model has 3'):
+        fit_variational(MatrixFactorization(train, k=3), train, sweeps=1, start=begun, habits=0)
