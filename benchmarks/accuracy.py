@@ -1,89 +1,139 @@
-"""Test RMSE of the mean, the biases, SGD, ALS, variational Bayes and Gibbs over several splits; writes the ledger.
+"""Test RMSE of the mean, the biases, SGD, ALS, variational Bayes and Gibbs over several splits.
 
-    MFBOOK_DATA=... python benchmarks/accuracy.py               # about a quarter of an hour on two cores
-    MFBOOK_DATA=... python benchmarks/accuracy.py ALS Gibbs     # these methods alone
+    MFBOOK_DATA=... python benchmarks/accuracy.py                    # all, into results.jsonl
+    MFBOOK_DATA=... python benchmarks/accuracy.py --only ALS Gibbs   # these methods alone
+    python benchmarks/accuracy.py --file again.jsonl                 # into another file, to compare
 
-On each split the settings are chosen on a validation set out of its training part (variational Bayes and Gibbs
-have none to choose); then each
-method is fitted on the whole training part and meets the test set once. Without MFBOOK_DATA only the sample that ships is run.
+The whole run takes about a quarter of an hour on two cores. On each split the settings are chosen
+on a validation set out of its training part (variational Bayes and Gibbs have none to choose);
+then each method is fitted on the whole training part and meets the test set once. Without
+MFBOOK_DATA only the sample that ships is run.
 """
-import os, sys, time
+import argparse, os, time
 from pathlib import Path
-from ledger import forget_peak, ratings_sha256, record, split_hash
+from typing import NamedTuple
+from ledger import PATH, forget_peak, ratings_sha256, record, split_hash
 from mfbook.als import fit_als, tune_als
-from mfbook.gibbs import fit_gibbs, fit_variational
-from mfbook.holdout import fit_biases, folds, mae, mean_baseline, rmse, split_random, tune_biases, union
+from mfbook.gibbs import fit_gibbs
+from mfbook.holdout import concat, folds, mae, rmse, split_random
 from mfbook.model import MatrixFactorization
-from mfbook.ratings import load_fold, load_ratings
-from mfbook.training import fit_sgd, tune_sgd
+from mfbook.movielens import load_fold, load_ratings
+from mfbook.ratings import Ratings, load_sample
+from mfbook.runs import fit_biases, fit_sgd, tune_biases, tune_sgd
+from mfbook.variational import fit_variational
 
-GRID = [dict(k=128, decay=d) for d in (0.10, 0.12, 0.14)]
-ALS_GRID = [dict(k=32, decay=d, bias_decay=3.) for d in (8., 10., 13., 17., 22.)]      # prices a row
+SGD_GRID = [dict(k=128, reg=reg) for reg in (0.10, 0.12, 0.14)]                     # per rating
+ALS_GRID = [dict(k=32, reg=reg, bias_reg=3.) for reg in (8., 10., 13., 17., 22.)]   # per row
 
-def biases(train, valid, whole):
-    "Biases, tuned on `valid`, refit on `whole`; with the settings chosen."
-    regs = tune_biases(train, valid)
-    return fit_biases(whole, *regs), dict(zip(('reg_user', 'reg_item'), map(float, regs)))
+# The methods: each returns the model fitted on `whole`, and the settings that `valid` has chosen.
+
+def mean(train, valid, whole, seed):
+    return MatrixFactorization(whole, k=0), {}
+
+def biases(train, valid, whole, seed):
+    settings = {name: float(reg) for name, reg in tune_biases(train, valid).items()}
+    model = MatrixFactorization(whole, k=0)
+    fit_biases(model, whole, **settings)
+    return model, settings
+
+def chosen(ranked, grid):
+    "The settings in the first row of a frame that `tune` has ranked, as plain numbers."
+    best = ranked.iloc[0]
+    return {name: type(value)(best[name]) for name, value in grid[0].items()}
 
 def sgd(train, valid, whole, seed):
-    "SGD, tuned on `valid`, refit on `whole`; with the settings chosen."
-    best = tune_sgd(train, valid, GRID, seed=seed).iloc[0]
-    settings = dict(k=int(best.k), decay=float(best.decay))
+    settings = chosen(tune_sgd(train, valid, SGD_GRID, seed=seed), SGD_GRID)
     model = MatrixFactorization(whole, k=settings['k'], seed=seed)
-    fit_sgd(model, whole, decay=settings['decay'], seed=seed)
+    fit_sgd(model, whole, reg=settings['reg'], seed=seed)
     return model, settings
 
 def als(train, valid, whole, seed):
-    "ALS, tuned on `valid`, refit on `whole`; with the settings chosen."
-    best = tune_als(train, valid, ALS_GRID, seed=seed).iloc[0]
-    settings = dict(k=int(best.k), decay=float(best.decay), bias_decay=float(best.bias_decay))
+    settings = chosen(tune_als(train, valid, ALS_GRID, seed=seed), ALS_GRID)
     model = MatrixFactorization(whole, k=settings['k'], seed=seed)
-    fit_als(model, whole, decay=settings['decay'], bias_decay=settings['bias_decay'])
+    fit_als(model, whole, reg=settings['reg'], bias_reg=settings['bias_reg'])
     return model, settings
 
-def variational(whole, seed):
-    "Variational Bayes, which has nothing to choose either."
+def variational(train, valid, whole, seed):
     model = MatrixFactorization(whole, k=32, seed=seed)
     history = fit_variational(model, whole)
     return model, dict(k=32, sweeps=len(history.rows))
 
-def gibbs(whole, seed):
-    "Gibbs sampling, which has nothing to choose: its default settings everywhere."
+def gibbs(train, valid, whole, seed):
     model = MatrixFactorization(whole, k=32, seed=seed)
-    posterior = fit_gibbs(model, whole, seed=seed)
-    return model, dict(k=32, sweeps=len(posterior.rows))
+    history = fit_gibbs(model, whole, seed=seed)
+    return model, dict(k=32, sweeps=len(history.rows))
 
-def compare(data, digest, split, seed, train, valid, test):
-    "All methods on one split, or those named on the command line, into the ledger."
-    whole, name = union(train, valid), split_hash(train, valid, test)
-    methods = {'mean': lambda: (mean_baseline(whole), {}), 'biases': lambda: biases(train, valid, whole),
-               'SGD': lambda: sgd(train, valid, whole, seed), 'ALS': lambda: als(train, valid, whole, seed),
-               'variational': lambda: variational(whole, seed), 'Gibbs': lambda: gibbs(whole, seed)}
-    for method in sys.argv[1:] or methods:
-        fit = methods[method]
-        forget_peak()
-        start = time.perf_counter()
-        model, settings = fit()
-        seconds, predicted = time.perf_counter() - start, model.predict(test)
-        record(data=data, data_sha256=digest, split=split, split_hash=name, seed=seed, method=method, k=settings.pop('k', 0),
-               settings=settings, rmse=rmse(predicted, test), mae=mae(predicted, test), seconds=round(seconds, 2))
-        print(f'{data} {split} {seed} {method:7} RMSE {rmse(predicted, test):.4f} {settings} {seconds:.1f} s', flush=True)
+METHODS = {'mean': mean, 'biases': biases, 'SGD': sgd, 'ALS': als,
+           'variational': variational, 'Gibbs': gibbs}
 
-def cut(train, seed):
-    "A validation eighth out of `train`."
-    return split_random(train, valid=0.125, test=0, seed=seed)[:2]
+# The splits
+
+class Cut(NamedTuple):
+    data: str             # the data set's name
+    data_sha256: str
+    split: str            # how it was cut
+    seed: int             # the seed or fold
+    train: Ratings
+    valid: Ratings
+    test: Ratings
+
+def with_valid(train, seed):
+    "`train` without an eighth, and that eighth for validation."
+    split = split_random(train, valid=0.125, test=0, seed=seed)
+    return split.train, split.valid
+
+def five_folds(name, ratings):
+    "The five random folds of a data set."
+    digest = ratings_sha256(ratings)
+    for fold, (train, test) in enumerate(folds(ratings, k=5, seed=0)):
+        yield Cut(name, digest, 'random 5-fold', fold, *with_valid(train, fold), test)
+
+def grouplens_folds(name, folder):
+    "The five folds that GroupLens has cut itself."
+    digest = ratings_sha256(load_ratings(folder))
+    for n in range(1, 6):
+        train, test = load_fold(folder, f'u{n}')
+        yield Cut(name, digest, "GroupLens's u1-u5", n, *with_valid(train, n), test)
+
+def splits():
+    "Every split of every data set that is here."
+    sample = load_sample()
+    digest = ratings_sha256(sample)
+    for seed in range(5):
+        yield Cut('ml-sample', digest, 'random 80/10/10', seed, *split_random(sample, seed=seed))
+    yield from five_folds('ml-sample', sample)
+    if 'MFBOOK_DATA' not in os.environ: return
+
+    folder = Path(os.environ['MFBOOK_DATA'])
+    yield from five_folds('ml-100k', load_ratings(folder/'ml-100k'))
+    yield from grouplens_folds('ml-100k', folder/'ml-100k')
+    yield from five_folds('ml-latest-small', load_ratings(folder/'ml-latest-small'))
+
+# The run
+
+def measure(method, cut, path):
+    "One method on one split, into the file `path`."
+    whole = concat(cut.train, cut.valid)
+    forget_peak()
+    start = time.perf_counter()
+    model, settings = METHODS[method](cut.train, cut.valid, whole, cut.seed)
+    seconds = time.perf_counter() - start
+
+    predicted = model.predict(cut.test)
+    error = rmse(predicted, cut.test)
+    record(path, data=cut.data, data_sha256=cut.data_sha256, split=cut.split,
+           split_hash=split_hash(cut.train, cut.valid, cut.test), seed=cut.seed,
+           method=method, k=settings.pop('k', 0), settings=settings,
+           rmse=error, mae=mae(predicted, cut.test), seconds=round(seconds, 2))
+    print(f'{cut.data} {cut.split} {cut.seed} {method:7} RMSE {error:.4f} {settings} '
+          f'{seconds:.1f} s', flush=True)
 
 if __name__ == '__main__':
-    sample = load_ratings()
-    for seed in range(5): compare('ml-sample', ratings_sha256(sample), 'random 80/10/10', seed, *split_random(sample, seed=seed))
-    for seed, (train, test) in enumerate(folds(sample, k=5, seed=0)):
-        compare('ml-sample', ratings_sha256(sample), 'random 5-fold', seed, *cut(train, seed), test)
-    for name in ('ml-100k', 'ml-latest-small') if 'MFBOOK_DATA' in os.environ else ():
-        folder = Path(os.environ['MFBOOK_DATA'])/name
-        ratings = load_ratings(folder)
-        digest = ratings_sha256(ratings)
-        for seed, (train, test) in enumerate(folds(ratings, k=5, seed=0)):
-            compare(name, digest, 'random 5-fold', seed, *cut(train, seed), test)
-        for n in range(1, 6) if name == 'ml-100k' else ():
-            train, test = load_fold(folder, f'u{n}')
-            compare(name, digest, "GroupLens's u1-u5", n, *cut(train, n), test)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--only', nargs='+', choices=METHODS, default=list(METHODS),
+                        metavar='METHOD', help=', '.join(METHODS))
+    parser.add_argument('--file', type=Path, default=PATH, help='where the rows go')
+    args = parser.parse_args()
+    for cut in splits():
+        for method in args.only:
+            measure(method, cut, args.file)

@@ -1,123 +1,161 @@
-"""The methods of scale.py. Each is a generator that is given the training ratings and its settings: it prepares,
-yields, then makes a sweep and yields, and so on. What it yields is a function that predicts the values of `Ratings`.
-The clock runs only while it works, so who asks for predictions in between costs it nothing.
+"""The methods of scale.py. Each is a generator that is given the training ratings and its settings:
+it prepares, yields, then makes a sweep and yields, and so on. What it yields is a function that
+predicts the values of `Ratings`. The clock runs only while the generator works, so predictions in
+between cost nothing.
 """
-from collections import namedtuple
 from itertools import product
+from typing import Callable, NamedTuple
 import numpy as np
 import torch
-from mfbook.als import _sweep, sides
-from mfbook.gibbs import _Chain, _Means, _predict, fit_variational
-from mfbook.model import MatrixFactorization
-from mfbook.scale import closed_form, compiled, start_on_parts
-from mfbook.training import _epoch, _set_prior, cosine
+from mfbook.als import ALSSolver
+from mfbook.gibbs import GibbsSolver, predict_rows
+from mfbook.model import MatrixFactorization, predict_pairs
+from mfbook.scale import start_on_parts
+from mfbook.training import SGDSolver, closed_form, compiled
+from mfbook.variational import VariationalSolver, fit_variational
 
-def als(train, k, decay, bias_decay, per_rating=False, steps=None):
-    "Lesson 07's, each row solved exactly, or improved by so many steps."
+# The book's
+
+def als(train, k, **settings):
+    "Lesson 09's, each row solved exactly, or improved by a few steps of conjugate gradients."
     model = MatrixFactorization(train, k=k)
-    _set_prior(model, decay, bias_decay)
-    prior = model.user_prior_mean, model.user_prior_precision, per_rating
-    by_user, by_film = sides(train, model.mu.item())
+    solver = ALSSolver(model, train, **settings)
     yield model.predict
     while True:
-        _sweep(model, by_user, by_film, prior, steps)
+        solver.sweep()
+        yield model.predict
+
+def variational(train, k, start=0, shares=(), cg_steps=3):
+    """Lesson 11's, by conjugate gradients. Its first `start` sweeps are of ALS; or it starts on
+    `shares` of the users, and then the users' rows, given the films of these, count as a sweep."""
+    model = MatrixFactorization(train, k=k)
+    part = start_on_parts(model, train, shares) if shares else None
+    solver = VariationalSolver(model, train, features=0, cg_steps=cg_steps, start=start)
+    yield model.predict
+    if part:
+        solver.begin(part)
+        yield model.predict
+    while True:
+        solver.sweep()
         yield model.predict
 
 def gibbs(train, k, burn_in, start=0, shares=(), seed=0):
-    """Lesson 08's: what predicts is the average of the draws' predictions, during the burn-in the last draw. Before it,
-    as preparation, a start on `shares` and `start` sweeps of variational Bayes: from random rows it takes many draws to
-    find the factors."""
+    """Lesson 10's. What predicts is the average of the draws' predictions; in the burn-in the last
+    draw. Before it, as preparation, a start on `shares` and `start` sweeps of variational Bayes,
+    because from random rows it takes many draws to find the factors."""
     model = MatrixFactorization(train, k=k)
     if shares:
-        begun = start_on_parts(model, train, shares)
-        fit_variational(model, train, sweeps=start, start=begun, habits=0, steps=3, progress=False)
-    chain, total = _Chain(model, train, None, burn_in, (), 0), 0.
-    def predict(ratings):                                             # called once after each sweep
+        part = start_on_parts(model, train, shares)
+        fit_variational(model, train, sweeps=start, start=part, features=0, cg_steps=3,
+                        progress=False)
+    solver = GibbsSolver(model, train, burn_in=burn_in, features=0, seed=seed)
+    draws, total = 0, 0.
+
+    def predict(ratings):                                   # called once after each sweep
         nonlocal total
-        s, done = chain.state, len(chain.state['rows'])
-        p = _predict(chain.mu, s['now']['user'], s['now']['item'], ratings).clamp(*train.rating_range)
-        total = total + p if done > burn_in + 1 else p
-        return total/max(1, done - burn_in)
+        rows = solver.rows
+        predicted = predict_rows(model.mean, rows['user'], rows['item'], ratings)
+        predicted = predicted.clamp(*train.rating_range)
+        if draws <= burn_in: return predicted
+        total = total + predicted
+        return total/(draws - burn_in)
+
     yield predict
     while True:
-        chain.sweep(np.random.default_rng([seed, len(chain.state['rows'])]))
+        solver.sweep()
+        draws += 1
         yield predict
 
-def variational(train, k, start=0, shares=(), steps=3):
-    """Lesson 08's, by conjugate gradients; the first `start` sweeps are of ALS, or it starts on shares of the users, and
-    then the users' rows, given the films of these, count as a sweep of their own."""
-    model = MatrixFactorization(train, k=k)
-    begun = start_on_parts(model, train, shares) if shares else None
-    state = _Means(model, train, 0)
-    yield model.predict
-    if begun:
-        begun(state, model, steps)
-        yield model.predict
-    for _ in range(start):
-        state.variance.fill_(_sweep(model, *state.sides.values(), state.als, steps)/len(train))
-        yield model.predict
-    while True:
-        state.sweep(model, steps)
-        yield model.predict
-
 def sgd(update):
-    "The book's `fit_sgd` with the steps that `update` makes; compiling them, if they are compiled, is preparation."
-    def fit(train, k, lr, decay, bias_decay, batch_size, epochs, seed=0):
+    "Lesson 04's, with the steps that `update` makes; compiling them is preparation."
+    def method(train, k, lr, reg, bias_reg, batch_size, epochs, seed=0):
         model = MatrixFactorization(train, k=k, seed=seed)
         step = update(model)
-        step(*(c[:batch_size] for c in (train.users, train.items, train.values)), 1e-9, 0., 0.)
+        first = (column[:batch_size] for column in (train.users, train.items, train.values))
+        step(*first, 1e-9, 0., 0.)
+        solver = SGDSolver(model, train, epochs=epochs, lr=lr, reg=reg, bias_reg=bias_reg,
+                           batch_size=batch_size, update=lambda model: step, seed=seed)
         yield model.predict
         for epoch in range(epochs):
-            try: _epoch(step, train, epoch, epochs, lr, decay, bias_decay, batch_size, cosine, seed, None)
+            try: solver.sweep()
             except FloatingPointError: return
             yield model.predict
-    return fit
+    return method
+
+# Other packages'
+
+def columns(ratings):
+    "Users, items and values as numpy arrays."
+    return [column.numpy() for column in (ratings.users, ratings.items, ratings.values)]
 
 def dot(mean, user_bias, item_bias, P, Q, batch=2**18):
     "A function that predicts from biases and factors, numpy arrays as the peers have them."
-    arrays = (np.ascontiguousarray(x, dtype=np.float32) for x in (user_bias, item_bias, P, Q))
-    mean, parts = float(mean), [torch.from_numpy(x) for x in arrays]
-    def some(u, i):
-        a, b, P, Q = (t.index_select(0, at) for t, at in zip(parts, (u, i, u, i)))
-        return mean + a + b + (P*Q).sum(1)
-    return lambda r: torch.cat([some(u, i) for u, i in zip(r.users.split(batch), r.items.split(batch))])
+    def tensor(array): return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+    user_bias, item_bias, P, Q = tensor(user_bias), tensor(item_bias), tensor(P), tensor(Q)
+    mean = float(mean)
+
+    def some(users, items):
+        p, q = P.index_select(0, users), Q.index_select(0, items)
+        b_u, b_i = user_bias.index_select(0, users), item_bias.index_select(0, items)
+        return predict_pairs(mean, p, b_u, q, b_i)
+
+    def predict(ratings):
+        pairs = zip(ratings.users.split(batch), ratings.items.split(batch))
+        return torch.cat([some(users, items) for users, items in pairs])
+    return predict
+
+def cornac_data(train, order):
+    "The ratings as Cornac holds them, in the file's order or at random; its ids are our codes."
+    from cornac.data import Dataset
+    users, items, values = columns(train)
+    if order == 'random':
+        shuffled = np.random.default_rng(0).permutation(len(train))
+        users, items, values = users[shuffled], items[shuffled], values[shuffled]
+    user_ids = dict.fromkeys(range(train.n_users))
+    item_ids = dict.fromkeys(range(train.n_items))
+    triples = users.astype(np.int64), items.astype(np.int64), values
+    data = Dataset(train.n_users, train.n_items, user_ids, item_ids, triples)
+    data.global_mean = np.float32(train.mean)
+    return data
 
 def cornac(train, k, lr, reg, order='file'):
-    "Cornac's MF, an epoch at a time, through the ratings as they are ordered; its own ids are the book's codes."
-    from cornac.data import Dataset
+    "Cornac's MF, an epoch at a time."
     from cornac.models import MF
-    users, items, values = (c.numpy() for c in (train.users, train.items, train.values))
-    if order == 'random':
-        order = np.random.default_rng(0).permutation(len(train))
-        users, items, values = (c[order] for c in (users, items, values))
-    ids = [dict.fromkeys(range(n)) for n in (train.n_users, train.n_items)]
-    data = Dataset(train.n_users, train.n_items, *ids, (users.astype(np.int64), items.astype(np.int64), values))
-    del users, items, values
-    data.global_mean = np.float32(train.mean)
-    rng, draw = np.random.default_rng(0), {}
-    for side, n in (('u', train.n_users), ('i', train.n_items)):              # as its own `_init` does
-        draw[side] = (.01*rng.standard_normal((n, k))).astype(np.float32), np.zeros(n, np.float32)
-    (U, Bu), (V, Bi) = draw['u'], draw['i']
-    model = MF(k=k, learning_rate=lr, lambda_reg=reg, max_iter=1, init_params=dict(U=U, V=V, Bu=Bu, Bi=Bi),
-               num_threads=torch.get_num_threads())
-    predict = dot(train.mean, Bu, Bi, U, V)                                   # the arrays are moved in place
+    data = cornac_data(train, order)
+    rng = np.random.default_rng(0)
+
+    def start(n):                                            # as its own `_init` does
+        factors = (.01*rng.standard_normal((n, k))).astype(np.float32)
+        return factors, np.zeros(n, np.float32)
+
+    U, Bu = start(train.n_users)
+    V, Bi = start(train.n_items)
+    model = MF(k=k, learning_rate=lr, lambda_reg=reg, max_iter=1,
+               num_threads=torch.get_num_threads(), init_params=dict(U=U, V=V, Bu=Bu, Bi=Bi))
+    predict = dot(train.mean, Bu, Bi, U, V)                  # the arrays are moved in place
     yield predict
     while True:
-        model.is_fitted = False                                               # it goes on, and need not warn of it
+        model.is_fitted = False                              # it goes on, and need not warn of it
         model.fit(data)
         yield predict
 
-def cmfrec(train, k, decay, bias_decay, per_rating=False, steps=3):
-    "cmfrec's CMF without side information, by conjugate gradients; fits of 1, 2, 3, ... sweeps, each from the start."
+def cmfrec(train, k, reg, bias_reg, per_rating=False, cg_steps=3):
+    """cmfrec's CMF without side information, by conjugate gradients.
+
+    These are fits of 1, 2, 3, ... sweeps, each from the start.
+    """
     from cmfrec import CMF
     from scipy.sparse import coo_matrix
-    users, items, values = (c.numpy() for c in (train.users, train.items, train.values))
+    users, items, values = columns(train)
     X = coo_matrix((values, (users, items)), (train.n_users, train.n_items))
+    # of user biases, item biases, users, items, and two kinds of side information
+    regularization = np.array([bias_reg, bias_reg, reg, reg, 0., 0.])
     yield None
     for sweeps in (1, 2, 3, 4, 6, 8, 10):
-        prices = np.array([bias_decay, bias_decay, decay, decay, 0., 0.])
-        model = CMF(k=k, lambda_=prices, scale_lam=per_rating, use_cg=True, max_cg_steps=steps, finalize_chol=False,
-                    niter=sweeps, precompute_for_predictions=False, nthreads=torch.get_num_threads()).fit(X)
+        model = CMF(k=k, lambda_=regularization, scale_lam=per_rating, niter=sweeps,
+                    use_cg=True, max_cg_steps=cg_steps, finalize_chol=False,
+                    precompute_for_predictions=False, nthreads=torch.get_num_threads())
+        model.fit(X)
         yield dot(model.glob_mean_, model.user_bias_, model.item_bias_, model.A_, model.B_)
 
 def implicit(train, k, reg):
@@ -125,36 +163,55 @@ def implicit(train, k, reg):
     from implicit.cpu.als import AlternatingLeastSquares
     from scipy.sparse import csr_matrix
     threads = torch.get_num_threads()
-    model = AlternatingLeastSquares(factors=k, regularization=reg, num_threads=threads, random_state=0)
-    users, items, values = (c.numpy() for c in (train.users, train.items, train.values))
+    model = AlternatingLeastSquares(factors=k, regularization=reg, num_threads=threads,
+                                    random_state=0)
+    users, items, values = columns(train)
     by_user = csr_matrix((values, (users, items)), (train.n_users, train.n_items))
-    by_film, rng = by_user.T.tocsr(), np.random.default_rng(0)
-    P, Q = (.01*rng.random((n, k), dtype=np.float32) for n in (train.n_users, train.n_items))
+    by_item = by_user.T.tocsr()
+
+    rng = np.random.default_rng(0)
+    P = .01*rng.random((train.n_users, k), dtype=np.float32)
+    Q = .01*rng.random((train.n_items, k), dtype=np.float32)
     yield None
     while True:
         model.solver(by_user, P, Q, reg, num_threads=threads)
-        model.solver(by_film, Q, P, reg, num_threads=threads)
+        model.solver(by_item, Q, P, reg, num_threads=threads)
         yield None
 
-def grid(**values): return [dict(zip(values, v)) for v in product(*values.values())]
+# All of them
 
-# fit: a generator as above. grid: what is tried; or like: the method whose settings are taken. package: its origin.
-# sweeps: at most so many; patience: or so many without a better validation RMSE, None for no such end. threads: None
-# for as many as there are. restarts: whether each sweep is a fit from the start. stars: whether it predicts them.
-Method = namedtuple('Method', 'fit grid package sweeps patience like threads restarts stars',
-                    defaults=('mfbook', 20, 4, None, None, False, True))
-PRICES = [dict(decay=30., bias_decay=3., per_rating=False),
-          *grid(decay=[.05, .07, .1], bias_decay=[.02], per_rating=[True])]
+class Method(NamedTuple):
+    fit: Callable              # a generator as above
+    grid: list                 # the settings that are tried
+    package: str = 'mfbook'    # where it comes from
+    sweeps: int = 20           # at most
+    patience: int|None = 4     # sweeps without a better validation RMSE before it ends
+    like: str|None = None      # the method whose settings it takes, where its own grid is empty
+    threads: int|None = None   # None: as many as there are
+    restarts: bool = False     # whether each sweep is a fit from the start
+    stars: bool = True         # whether it predicts them
+
+def grid(**values):
+    "Every combination of the values, as dicts."
+    return [dict(zip(values, combination)) for combination in product(*values.values())]
+
+ALS_GRID = [*grid(k=[32], reg=[30.], bias_reg=[3.], per_rating=[False]),
+            *grid(k=[32], reg=[.05, .07, .1], bias_reg=[.02], per_rating=[True])]
+SGD_GRID = grid(k=[32], lr=[40., 80.], reg=[.015, .025, .035], bias_reg=[.02], batch_size=[4096],
+                epochs=[8, 16])
+CORNAC_GRID = [*grid(k=[32], lr=[.01, .02], reg=[.015, .02, .03, .04]),
+               dict(k=32, lr=.01, reg=.03, order='random')]
+SHARES = [1/16, 1/4]
+
 METHODS = {
-    'ALS':          Method(als, [dict(k=32, **p) for p in PRICES]),
-    'CG ALS':       Method(als, [dict(k=32, **p, steps=3) for p in PRICES]),
-    'variational':  Method(variational, [dict(k=32, start=2), dict(k=32, shares=[1/16, 1/4])]),
-    'Gibbs':        Method(gibbs, [dict(k=32, burn_in=10, start=4, shares=[1/16, 1/4])], sweeps=50, patience=None),
-    'SGD':          Method(sgd(closed_form), grid(k=[32], lr=[40., 80.], decay=[.015, .025, .035], bias_decay=[.02],
-                                                  batch_size=[4096], epochs=[8, 16]), threads=1),
+    'ALS':          Method(als, ALS_GRID),
+    'CG ALS':       Method(als, [dict(settings, cg_steps=3) for settings in ALS_GRID]),
+    'variational':  Method(variational, [dict(k=32, start=2), dict(k=32, shares=SHARES)]),
+    'Gibbs':        Method(gibbs, [dict(k=32, burn_in=10, start=4, shares=SHARES)],
+                           sweeps=50, patience=None),
+    'SGD':          Method(sgd(closed_form), SGD_GRID, threads=1),
     'compiled SGD': Method(sgd(compiled), [], like='SGD', threads=1),
-    'Cornac MF':    Method(cornac, [*grid(k=[32], lr=[.01, .02], reg=[.015, .02, .03, .04]),
-                                    dict(k=32, lr=.01, reg=.03, order='random')], 'cornac', 60),
-    'cmfrec ALS':   Method(cmfrec, [dict(k=32, **p) for p in PRICES], 'cmfrec', restarts=True),
+    'Cornac MF':    Method(cornac, CORNAC_GRID, 'cornac', sweeps=60),
+    'cmfrec ALS':   Method(cmfrec, ALS_GRID, 'cmfrec', restarts=True),
     'implicit ALS': Method(implicit, grid(k=[32], reg=[.01]), 'implicit', stars=False),
 }

@@ -6,9 +6,12 @@ import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
-from mfbook.evaluation import Report, bootstrap, calibration, interval, list_metrics, ranking, report, slices, squared_errors, top_k, worst_films
-from mfbook.holdout import fit_biases, mae, mean_baseline, rmse, split_random, union
-from mfbook.ratings import Ratings, load_ratings
+from mfbook.evaluation import (bootstrap, calibration, interval, items_by_user, list_metrics, ranking, report, slices,
+                               squared_errors, top_k, worst_films)
+from mfbook.holdout import mae, rmse, split_random
+from mfbook.model import MatrixFactorization
+from mfbook.ratings import Ratings, load_sample
+from mfbook.runs import fit_biases
 
 class Stub:
     "The least a model is: two methods, and no tensor to look at."
@@ -56,6 +59,12 @@ def test_top_k_equals_a_sort_by_score_then_code(scores, k, data):
     given_scores = torch.tensor(scores, dtype=torch.float32)
     assert top_k(given_scores, torch.tensor(seen, dtype=torch.long), k).tolist() == by_hand
     assert given_scores.tolist() == scores, 'the scores were changed'
+
+def test_items_by_user_equals_a_plain_loop():
+    r, _ = some(n=40)
+    lists = items_by_user(r)
+    assert len(lists) == r.n_users
+    for u in range(r.n_users): assert lists[u].tolist() == [int(i) for v, i in zip(r.users, r.items) if v == u]
 
 def test_ranking_equals_a_plain_loop_over_users_and_all_items():
     r, m = some(n=95)
@@ -111,17 +120,18 @@ def test_intervals_cover_what_they_claim():
     assert .89 <= inside95/n <= .975 and .41 <= inside50/n <= .58
 
 def test_better_is_said_only_when_the_paired_interval_excludes_zero():
-    r = load_ratings()
+    r = load_sample()
     s = split_random(r, seed=0)
-    b = fit_biases(s.train, 5, 3)
+    mean, b = (MatrixFactorization(s.train, k=0) for _ in range(2))
+    fit_biases(b, s.train, reg_user=5, reg_item=3, progress=False)
     class Nudged:
         def __init__(self, by): self.by = by
         def predict(self, x): return b.predict(x) + self.by
         def scores(self, u): return b.scores(u)
-    t = report({'biases': b, 'mean': mean_baseline(s.train), 'same': Nudged(0.), 'off': Nudged(.5)}, s.train, s.test, n=200).table
+    t = report({'biases': b, 'mean': mean, 'same': Nudged(0.), 'off': Nudged(.5)}, s.train, s.test, n=200).table
     assert t.better.tolist() == ['(reference)', 'no', 'cannot tell', 'no'] and t.difference['same'] == 0
     assert t.difference_from['same'] == t.difference_to['same'] == 0, 'the difference is not taken draw by draw'
-    assert report({'mean': mean_baseline(s.train), 'biases': b}, s.train, s.test, reference='mean', n=200).table.better['biases'] == 'yes'
+    assert report({'mean': mean, 'biases': b}, s.train, s.test, reference='mean', n=200).table.better['biases'] == 'yes'
 
 def test_a_report_is_made_of_predict_and_scores_alone_and_is_right():
     r, m = some(n=90)
@@ -136,8 +146,8 @@ def test_a_report_is_made_of_predict_and_scores_alone_and_is_right():
 # --- slices, calibration, films ---
 
 def test_slices_hold_every_rating_once_and_their_rmse():
-    s = split_random(load_ratings(), seed=0)
-    m = mean_baseline(s.train)
+    s = split_random(load_sample(), seed=0)
+    m = MatrixFactorization(s.train, k=0)
     for by in ('ratings of the user', 'ratings of the film', 'time of the rating'):
         f = slices({'m': m}, s.train, s.test, by, n=20)
         assert f.ratings.sum() == len(s.test) and (f.lo <= f.rmse).all() and (f.rmse <= f.hi).all()
@@ -164,6 +174,12 @@ def test_calibration_bins_hold_the_means():
         assert row.predicted == pytest.approx(p[rows].mean().item(), rel=1e-5) and row.rating == pytest.approx(r.values[rows].mean().item(), rel=1e-5)
     assert len(f[f.model == 'flat']) == 1 and f[f.model == 'flat'].rating.item() == pytest.approx(r.mean)
 
+def test_without_a_reference_the_first_model_but_the_mean_is_it():
+    r, m = some(n=90)
+    s = split_random(r, valid=0, test=.4, seed=1)
+    assert report({'mean': m, 'x': m, 'y': m}, s.train, s.test, n=20).reference == 'x'
+    assert report({'mean': m}, s.train, s.test, n=20).reference == 'mean'
+
 def test_users_without_a_test_rating_are_no_rows():
     r, m = some()
     assert squared_errors({'a': m}, r.take(r.users > 3)).index.tolist() == list(range(4, r.n_users))
@@ -171,8 +187,8 @@ def test_users_without_a_test_rating_are_no_rows():
 def test_the_worst_films_are_the_worst():
     r, m = some(n=100)
     rated = torch.bincount(r.items)
-    assert len(worst_films(m, r, least=int(rated.max()), n=9)) == int((rated == rated.max()).sum())
-    f = worst_films(m, r, least=3, n=4)
+    assert len(worst_films(m, r, min_ratings=int(rated.max()), n=9)) == int((rated == rated.max()).sum())
+    f = worst_films(m, r, min_ratings=3, n=4)
     by_hand = {r.titles([i])[0]: rmse(m.predict(p), p) for i in range(r.n_items) if len(p := r.take(r.items == i)) >= 3}
     assert f.title.tolist() == sorted(by_hand, key=by_hand.get, reverse=True)[:4]
     assert f.rmse.tolist() == pytest.approx(sorted(by_hand.values(), reverse=True)[:4], rel=1e-5)

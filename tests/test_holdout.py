@@ -1,16 +1,16 @@
 "Hold-outs lose no rating and repeat none; the measures and the baselines agree with plain loops and dense solvers."
-import math, os, warnings
+import io, math, os
 from dataclasses import replace
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
-from mfbook.holdout import (BASELINES, COLORS, Biases, Split, biases_koren, fit_biases, folds, mae, mean_baseline, over_seeds, plot_ladder,
-                            rating_counts, rmse, split_by_time, split_last, split_random, tune_biases, tuned, union)
-from mfbook.ratings import Ratings, load_ratings
+from mfbook.holdout import (BiasSolver, COLORS, Split, concat, fit_biases_koren, folds, mae, rating_counts, rmse,
+                            split_by_time, split_last, split_random)
+from mfbook.model import MatrixFactorization
+from mfbook.ratings import Ratings, load_sample
 
 def make(users, items, values, times=None, n_users=None, n_items=None):
     "A small `Ratings` in codes that are their own raw ids."
@@ -34,7 +34,7 @@ def rated(draw):
     return make(column(0, 4), column(0, 6), column(1, 5), None, 6, 8)
 
 seeds, fractions = st.integers(0, 2**31 - 1), st.floats(0, 0.9)
-prices = st.floats(0.1, 30)
+regs = st.floats(0.1, 30)
 
 def rows(part): return part.values.int().tolist()
 
@@ -124,7 +124,7 @@ def test_the_report_counts_what_train_has_not_seen(r, seed):
     assert f'seed {seed}' in repr(split) and 'new users' in repr(split)
 
 def test_the_report_aligns_and_groups_digits():
-    lines = repr(split_random(load_ratings())).splitlines()
+    lines = repr(split_random(load_sample())).splitlines()
     assert len({len(l) for l in lines[:4]}) == 1 and '80,004' in lines[1]
 
 @given(numbered())
@@ -171,17 +171,17 @@ def test_time_is_needed_and_the_error_says_what_to_do():
         with pytest.raises(ValueError, match='no timestamps.*split_random'): split(untimed)
     assert len(split_random(untimed, .25, .25).test) == 1
 
-# ---- union
+# ---- concat
 
-def test_union():
+def test_concat():
     a, b = FOUR.take([2, 0]), FOUR.take([3])
-    ab = union(a, b)
+    ab = concat(a, b)
     assert rows(ab) == [2, 0, 3] and ab.timestamps.tolist() == [3, 1, 4] and ab.users.dtype == torch.int32 and ab.item_ids is FOUR.item_ids
     untimed = replace(a, timestamps=None)
-    assert union(untimed, untimed).timestamps is None and len(union(a, NONE)) == 2
-    with pytest.raises(ValueError, match='only one of the two has timestamps'): union(a, untimed)
-    with pytest.raises(ValueError, match='user or item codes'): union(a, replace(b, item_ids=b.item_ids + 1))
-    with pytest.raises(ValueError, match='user or item codes'): union(a, replace(b, user_ids=b.user_ids[:1]))
+    assert concat(untimed, untimed).timestamps is None and len(concat(a, NONE)) == 2
+    with pytest.raises(ValueError, match='only one of the two has timestamps'): concat(a, untimed)
+    with pytest.raises(ValueError, match='user or item codes'): concat(a, replace(b, item_ids=b.item_ids + 1))
+    with pytest.raises(ValueError, match='user or item codes'): concat(a, replace(b, user_ids=b.user_ids[:1]))
 
 # ---- measures
 
@@ -219,44 +219,137 @@ def test_what_cannot_be_compared_is_refused(f, p, t, message):
 
 # ---- biases
 
+def fresh(ratings): return MatrixFactorization(ratings, k=0)
+
+def koren(ratings, reg_user, reg_item): return fit_biases_koren(fresh(ratings), ratings, reg_user, reg_item)
+
+def joint(ratings, reg_user, reg_item, sweeps=1000, tol=1e-6):
+    "A model with the biases of `BiasSolver`, swept until no user bias moves by `tol`."
+    model = fresh(ratings)
+    solver = BiasSolver(model, ratings, reg_user, reg_item)
+    for _ in range(sweeps):
+        if solver.sweep()['change'] < tol: break
+    return model
+
+def biases(model): return model.rows('user')[:, -1], model.rows('item')[:, -1]
+
+def in_turn(ratings, reg_user, reg_item, sweeps=1000, tol=1e-6):
+    "The exact alternating steps, with the shift between the sides, on numpy arrays and apart from any model."
+    users, items = ratings.users.numpy(), ratings.items.numpy()
+    residual = ratings.values.numpy().astype(float) - ratings.mean
+    n_u, n_i = np.bincount(users, minlength=ratings.n_users), np.bincount(items, minlength=ratings.n_items)
+    def shrunk(left, codes, count, reg): return np.bincount(codes, left, len(count)) / np.maximum(count + reg, 1e-12)
+    b_u, b_i = np.zeros(ratings.n_users), np.zeros(ratings.n_items)
+    for _ in range(sweeps):
+        if 0 < reg_user + reg_item < math.inf:
+            pull = reg_item*b_i.sum() - reg_user*b_u.sum()
+            b_u = b_u + pull / (reg_user*(n_u > 0).sum() + reg_item*(n_i > 0).sum())
+        b_i = shrunk(residual - b_u[users], items, n_i, reg_item)
+        before, b_u = b_u, shrunk(residual - b_i[items], users, n_u, reg_user)
+        if abs(b_u - before).max() < tol: break
+    return b_u, b_i
+
 def dense(r, reg_user, reg_item):
-    "The joint biases as one ridge problem: a row a rating, a row a price."
+    "The joint biases as one ridge problem: a row per rating, a row per regularized bias."
     U, I = np.eye(r.n_users)[r.users.numpy()], np.eye(r.n_items)[r.items.numpy()]
     A = np.vstack([np.hstack([U, I]), np.diag(np.r_[np.full(r.n_users, reg_user), np.full(r.n_items, reg_item)]**0.5)])
     y = np.r_[r.values.numpy().astype(float) - r.values.double().mean().item(), np.zeros(r.n_users + r.n_items)]
     b = np.linalg.lstsq(A, y, rcond=None)[0]
     return b[:r.n_users], b[r.n_users:]
 
-def loss(b, r, reg_user, reg_item):
-    e = r.values.double() - b.mu - b.user_bias.double()[r.users.long()] - b.item_bias.double()[r.items.long()]
-    return ((e**2).sum() + reg_user*(b.user_bias.double()**2).sum() + reg_item*(b.item_bias.double()**2).sum()).item()
+def direct(r, reg_user, reg_item):
+    "The same by the normal equations, the items eliminated; for data on which `dense` would be too large."
+    users, items, y = r.users.numpy(), r.items.numpy(), r.values.numpy().astype(float) - r.mean
+    met = np.zeros((r.n_users, r.n_items))
+    np.add.at(met, (users, items), 1.)
+    for_user, for_item = (np.bincount(codes, y, n) for codes, n in ((users, r.n_users), (items, r.n_items)))
+    own_user, own_item = met.sum(1) + reg_user, met.sum(0) + reg_item
+    b_u = np.linalg.solve(np.diag(own_user) - met/own_item @ met.T, for_user - met @ (for_item/own_item))
+    return b_u, (for_item - b_u @ met)/own_item
 
-@given(rated(), prices, prices)
-def test_fit_biases_equals_dense_least_squares(r, reg_user, reg_item):
-    b, (user, item) = fit_biases(r, reg_user, reg_item, tol=1e-12), dense(r, reg_user, reg_item)
-    assert np.allclose(b.user_bias, user, atol=1e-5) and np.allclose(b.item_bias, item, atol=1e-5)
+def loss(model, r, reg_user, reg_item):
+    b_u, b_i = (b.double() for b in biases(model))
+    e = r.values.double() - model.mean - b_u[r.users.long()] - b_i[r.items.long()]
+    return ((e**2).sum() + reg_user*(b_u**2).sum() + reg_item*(b_i**2).sum()).item()
+
+@settings(deadline=None)
+@given(rated(), regs, regs)
+def test_the_biases_equal_dense_least_squares(r, reg_user, reg_item):
+    for ours, theirs in zip(biases(joint(r, reg_user, reg_item, tol=1e-12)), dense(r, reg_user, reg_item)):
+        assert np.allclose(ours, theirs, atol=1e-5)
+
+@pytest.mark.parametrize('reg_user, reg_item', [(3, 2), (10, 25), (.1, .1)])
+def test_the_biases_of_the_sample_equal_a_direct_solution(sample, reg_user, reg_item):
+    train = sample.train
+    for ours, theirs in zip(biases(joint(train, reg_user, reg_item, tol=1e-9)), direct(train, reg_user, reg_item)):
+        assert np.allclose(ours, theirs, atol=2e-6)
+
+@pytest.mark.parametrize('reg_user, reg_item', [(3, 2), (0, 0), (0, 5), (5, 0), (math.inf, 0), (.5, math.inf)])
+def test_the_steps_are_those_of_plain_arrays(sample, reg_user, reg_item):
+    "To 1e-6, after few sweeps and at rest: the model's mean is a float32, and its biases are."
+    for sweeps in 1, 2, 5, 1000:
+        ours = joint(sample.train, reg_user, reg_item, sweeps)
+        for b, theirs in zip(biases(ours), in_turn(sample.train, reg_user, reg_item, sweeps)):
+            assert np.abs(b.numpy() - theirs).max() < 1e-6
 
 @pytest.mark.parametrize('reg_user, reg_item', [(0, 0), (0, 2), (2, 0)])
-def test_fit_biases_without_a_price(reg_user, reg_item):
+def test_biases_without_regularization(reg_user, reg_item):
     "The biases may not be unique then; the predictions for the rated pairs are."
-    r = split_random(load_ratings().take(slice(0, 1500)), seed=1).train
+    r = split_random(load_sample().take(slice(0, 1500)), seed=1).train
     r = make(r.users.tolist(), torch.unique(r.items, return_inverse=True)[1].tolist(), r.values.tolist())
-    b, (user, item) = fit_biases(r, reg_user, reg_item, tol=1e-10), dense(r, reg_user, reg_item)
+    (b_u, b_i), (user, item) = biases(joint(r, reg_user, reg_item, tol=1e-10)), dense(r, reg_user, reg_item)
     u, i = r.users.long(), r.items.long()
-    assert np.allclose(b.user_bias[u] + b.item_bias[i], user[u] + item[i], atol=1e-4)
+    assert np.allclose(b_u[u] + b_i[i], user[u] + item[i], atol=1e-4)
 
-@given(rated(), prices, prices)
+@settings(deadline=None)
+@given(rated(), regs, regs)
 def test_no_sweep_raises_the_loss(r, reg_user, reg_item):
-    losses = [loss(fit_biases(r, reg_user, reg_item, sweeps=s, tol=0), r, reg_user, reg_item) for s in range(1, 8)]
-    assert all(b <= a + 1e-4 for a, b in zip(losses, losses[1:]))       # the biases are given back in float32
+    model = fresh(r)
+    solver, losses = BiasSolver(model, r, reg_user, reg_item), []
+    for _ in range(7):
+        solver.sweep()
+        losses.append(loss(model, r, reg_user, reg_item))
+    assert all(b <= a + 1e-4 for a, b in zip(losses, losses[1:]))       # the model holds the biases in float32
 
 def test_few_sweeps_are_enough():
-    "Without the shift between the sides, small prices take hundreds."
-    r = load_ratings()
-    for price in 0.01, 0.1, 1, 10:
-        a, b = (fit_biases(r, price, price, sweeps=s) for s in (25, 1000))
-        assert torch.equal(a.user_bias, b.user_bias) and torch.equal(a.item_bias, b.item_bias)
+    "Without the shift between the sides, little regularization takes hundreds."
+    r = load_sample()
+    for reg in 0.01, 0.1, 1, 10:
+        a, b = (joint(r, reg, reg, sweeps=s) for s in (25, 1000))
+        assert all(torch.equal(x, y) for x, y in zip(biases(a), biases(b)))
 
+@settings(deadline=None)
+@given(rated(), regs, regs)
+def test_a_sweep_says_what_happened(r, reg_user, reg_item):
+    "The training error is that of the model, not clamped; the change is the largest of a user bias, after the shift."
+    model = fresh(r)
+    solver = BiasSolver(model, r, reg_user, reg_item)
+    for _ in range(3):
+        row = solver.sweep()
+        pred = model(r.users, r.items).detach()
+        assert row['train'] == pytest.approx(rmse(pred, r), abs=1e-5) and set(row) == {'train', 'change'}
+        assert all(type(x) is float for x in row.values())
+    at_rest = joint(r, reg_user, reg_item, tol=1e-9)
+    assert BiasSolver(at_rest, r, reg_user, reg_item).sweep()['change'] < 1e-4, 'a solver starts from what the model holds'
+
+@pytest.mark.parametrize('done', [1, 3])
+def test_a_run_cut_in_two_is_the_same_to_the_last_bit(sample, done):
+    whole, half, rest = fresh(sample.train), fresh(sample.train), fresh(sample.train)
+    solver = BiasSolver(whole, sample.train, 3, 2)
+    rows = [solver.sweep() for _ in range(6)]
+    solver = BiasSolver(half, sample.train, 3, 2)
+    for _ in range(done): solver.sweep()
+    file = io.BytesIO()
+    torch.save(dict(model=half.state_dict(), solver=solver.state_dict()), file)
+    file.seek(0)
+    state = torch.load(file, weights_only=True)
+    rest.load_state_dict(state['model'])
+    solver = BiasSolver(rest, sample.train, 3, 2)
+    solver.load_state_dict(state['solver'])
+    assert [solver.sweep() for _ in range(6 - done)] == rows[done:]
+    assert all(torch.equal(a, b) for a, b in zip(rest.state_dict().values(), whole.state_dict().values()))
+
+@settings(deadline=None)
 @given(rated(), st.floats(0, 30), st.floats(0, 30))
 def test_biases_koren_equals_a_plain_loop(r, reg_user, reg_item):
     mu = sum(r.values.tolist())/len(r)
@@ -268,114 +361,123 @@ def test_biases_koren_equals_a_plain_loop(r, reg_user, reg_item):
     for u in range(r.n_users):
         mine = [v - mu - item[j] for w, j, v in triples if w == u]
         if mine: user[u] = sum(mine)/(len(mine) + reg_user)
-    b = biases_koren(r, reg_user, reg_item)
-    assert b.mu == pytest.approx(mu) and np.allclose(b.item_bias, item, atol=1e-5) and np.allclose(b.user_bias, user, atol=1e-5)
-    one = fit_biases(r, reg_user, reg_item, sweeps=1)
-    assert torch.equal(one.user_bias, b.user_bias) and torch.equal(one.item_bias, b.item_bias)
+    b = koren(r, reg_user, reg_item)
+    b_u, b_i = biases(b)
+    assert b.mean == pytest.approx(mu) and np.allclose(b_i, item, atol=1e-5) and np.allclose(b_u, user, atol=1e-5)
+    assert all(torch.equal(x, y) for x, y in zip(biases(joint(r, reg_user, reg_item, sweeps=1)), (b_u, b_i)))
 
-@pytest.mark.parametrize('fit', [biases_koren, fit_biases])
-def test_who_has_no_rating_has_no_bias(fit):
+def test_koren_fills_the_model_it_is_given_and_returns_it():
+    model = fresh(FOUR)
+    assert fit_biases_koren(model, FOUR, 5, 3) is model
+
+@pytest.mark.parametrize('fit', [koren, joint])
+def test_a_row_without_ratings_has_no_bias(fit):
     r = make([0, 0, 2], [1, 1, 3], [5, 4, 1], None, 4, 5)
     for reg in 0, 2, math.inf:
-        b = fit(r, reg, reg)
-        assert b.user_bias[[1, 3]].tolist() == [0, 0] and b.item_bias[[0, 2, 4]].tolist() == [0, 0, 0]
-        assert b.user_bias.dtype == b.item_bias.dtype == torch.float32 and b.user_bias.isfinite().all()
-    assert fit(r, math.inf, 0).user_bias.abs().max() == 0 == fit(r, 0, math.inf).item_bias.abs().max()
+        b_u, b_i = biases(fit(r, reg, reg))
+        assert b_u[[1, 3]].tolist() == [0, 0] and b_i[[0, 2, 4]].tolist() == [0, 0, 0]
+        assert b_u.dtype == b_i.dtype == torch.float32 and b_u.isfinite().all()
+    assert biases(fit(r, math.inf, 0))[0].abs().max() == 0 == biases(fit(r, 0, math.inf))[1].abs().max()
     b = fit(r, math.inf, 0)
-    assert (b.mu + b.item_bias[[1, 3]]).tolist() == pytest.approx([4.5, 1.])      # the film's own mean
+    assert b.baseline('item')[[1, 3]].tolist() == pytest.approx([4.5, 1.])      # the film's own mean
 
-@pytest.mark.parametrize('fit', [biases_koren, fit_biases])
-def test_prices_that_make_no_sense(fit):
+@pytest.mark.parametrize('fit', [koren, joint])
+def test_regularization_that_makes_no_sense(fit):
     for reg in -1, math.nan:
         with pytest.raises(ValueError, match='reg_user='): fit(FOUR, reg, 1)
         with pytest.raises(ValueError, match='reg_item='): fit(FOUR, 1, reg)
-    with pytest.raises(ValueError, match='no ratings to fit'): fit(NONE, 1, 1)
-    with pytest.raises(ValueError, match='no ratings to fit'): mean_baseline(NONE)
+
+@pytest.mark.parametrize('solve', [BiasSolver, fit_biases_koren])
+def test_ratings_and_models_that_do_not_go_together(solve):
+    with pytest.raises(ValueError, match='train holds no ratings'): solve(fresh(FOUR), NONE, 1, 1)
+    with pytest.raises(ValueError, match='train has 3 users and 3 items'): solve(fresh(FOUR), make([2], [2], [1]), 1, 1)
+    with pytest.raises(ValueError, match='not the same items'): solve(fresh(FOUR), replace(FOUR, item_ids=FOUR.item_ids + 1), 1, 1)
+    with pytest.raises(ValueError, match='factors that are not zero'): solve(MatrixFactorization(FOUR, k=2), FOUR, 1, 1)
+
+def test_factors_of_zero_do_no_harm():
+    "A model that is to get factors later may get its biases first."
+    model = MatrixFactorization(FOUR, k=2, init_std=0)
+    solver = BiasSolver(model, FOUR, 3, 2)
+    for _ in range(30): solver.sweep()
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(biases(model), biases(joint(FOUR, 3, 2))))
+    assert not model.rows('user')[:, :2].any()
+
+@pytest.mark.parametrize('fit', [koren, joint])
+@pytest.mark.parametrize('k', [0, 2])
+def test_the_prior_left_behind_is_the_regularization_of_each_side(fit, k):
+    model = MatrixFactorization(FOUR, k=k, init_std=0)
+    if fit is koren: fit_biases_koren(model, FOUR, 3, 2)
+    else: BiasSolver(model, FOUR, 3, 2).sweep()
+    for side, reg in ('user', 3.), ('item', 2.):
+        prior = model.prior(side)
+        assert torch.equal(prior.mean, torch.zeros(k+1)) and not prior.per_rating
+        assert torch.equal(prior.precision, torch.diag(torch.tensor([1.]*k + [reg])))
+
+def test_the_prior_places_a_newcomer_as_the_fit_would(sample):
+    "Ridge regression towards the prior, with the items as they are, is the user's own step."
+    train = sample.train
+    model = joint(train, 3, 2, tol=1e-9)
+    mine = train.take(train.users == 7)
+    prior = model.prior('user')
+    left = mine.values - model.baseline('item')[mine.items.long()]
+    bias = left.double().sum() / (len(mine) + prior.precision[-1, -1])
+    assert bias.item() == pytest.approx(model.row('user', 7).bias, abs=1e-6)
+
+def test_a_side_kept_at_zero_has_a_prior_of_finite_numbers():
+    model = joint(FOUR, math.inf, math.inf)
+    for side in 'user', 'item':
+        precision = model.prior(side).precision
+        assert precision.isfinite().all() and precision[-1, -1] > 1e6
 
 def test_predictions():
-    b = Biases(3., torch.tensor([0., 3., -3.]), torch.tensor([.5, -.25]), (1., 5.))
-    p = b.predict(make([0, 0, 1, 2], [0, 1, 0, 1], [1, 1, 1, 1]))
+    model = MatrixFactorization(make([0, 0, 1, 2], [0, 1, 0, 1], [2, 4, 2, 4]), k=0)
+    model.put_rows('user', torch.tensor([[0.], [3.], [-3.]]))
+    model.put_rows('item', torch.tensor([[.5], [-.25]]))
+    p = model.predict(make([0, 0, 1, 2], [0, 1, 0, 1], [1, 1, 1, 1]))
     assert p.tolist() == [3.5, 2.75, 5., 1.] and p.dtype == torch.float32
-    assert p.tolist() == b.predict(make([0, 0, 1, 2], [0, 1, 0, 1], [5, 5, 5, 5])).tolist()     # the values are not looked at
-    with pytest.raises(ValueError, match=r'codes of \(2, 2\).*biases of \(3, 2\).*encode'): b.predict(make([0, 1], [0, 1], [1, 1]))
-    assert repr(b) == 'Biases(mu=3.000, 3 users, 2 items)'
 
+@settings(deadline=None)
 @given(rated(), rated())
 def test_clamping_never_hurts(train, test):
-    b = fit_biases(train, 0.5, 0.5)
-    raw = b.mu + b.user_bias[test.users.long()] + b.item_bias[test.items.long()]
-    assert rmse(b.predict(test), test) <= rmse(raw, test) + 1e-6
+    model = joint(train, 0.5, 0.5)
+    raw = model(test.users, test.items).detach()
+    assert rmse(model.predict(test), test) <= rmse(raw, test) + 1e-6
 
-def test_the_mean_baseline():
-    b = mean_baseline(FOUR)
-    assert b.mu == 1.5 and not b.user_bias.any() and not b.item_bias.any() and len(b.user_bias) == 2 and len(b.item_bias) == 3
+def test_the_mean_is_the_model_without_factors():
+    model = fresh(FOUR)
+    assert model.mean == 1.5 and not any(b.any() for b in biases(model)) and len(biases(model)[0]) == 2
+    assert model.predict(FOUR).tolist() == [1.5]*4
 
-# ---- choosing, and the race
+# ---- the race
 
 @pytest.fixture(scope='module')
-def sample(): return split_random(load_ratings(), seed=0)
+def sample(): return split_random(load_sample(), seed=0)
 
-@pytest.mark.parametrize('fit', [biases_koren, fit_biases])
-def test_tuning_takes_the_best_of_the_grid_on_validation(sample, fit):
-    train, valid, _ = sample
-    with warnings.catch_warnings(record=True) as heard:
-        warnings.simplefilter('always')
-        best = tune_biases(train, valid, fit, grid=(0, 1, 4, 16))
-    assert best == min(((a, b) for a in (0, 1, 4, 16) for b in (0, 1, 4, 16)), key=lambda p: rmse(fit(train, *p).predict(valid), valid))
-    assert best[1] == 4 and not heard            # inside the grid, or at 0, beyond which there is nothing
-
-def test_tuning_says_when_the_grid_is_too_narrow(sample):
-    with pytest.warns(UserWarning) as heard: assert tune_biases(*sample[:2], grid=(30, 60)) == (30, 30)
-    assert [str(w.message).split(',')[0] for w in heard] == ['the best reg_user', 'the best reg_item']
-
-def test_beyond_zero_there_is_nothing_to_try(sample):
-    "Whoever tunes on train itself should not shrink at all; and 0 is the end of prices, not of a grid."
-    with warnings.catch_warnings():
-        warnings.simplefilter('error')
-        assert tune_biases(sample.train, sample.train, grid=(0, 5, 9)) == (0, 0)
-
-def test_a_method_tunes_on_validation_and_refits_on_both(sample):
-    train, valid, _ = sample
-    b, want = tuned(fit_biases)(train, valid), fit_biases(union(train, valid), *tune_biases(train, valid))
-    assert b.mu == union(train, valid).mean and torch.equal(b.item_bias, want.item_bias)
-    assert BASELINES['mean'](train, valid).mu == b.mu
+def chosen(fit, train, valid, grid=(0, 1, 2, 3, 5, 8, 13)):
+    "The regularization of the grid with the lowest validation RMSE."
+    scores = {(a, b): rmse(fit(train, a, b).predict(valid), valid) for a in grid for b in grid}
+    return min(scores, key=scores.get)
 
 def test_the_ladder_of_baselines(sample):
     train, valid, test = sample
-    error = {name: rmse(method(train, valid).predict(test), test) for name, method in BASELINES.items()}
-    assert list(error) == ['mean', 'film mean', 'Koren biases', 'joint biases']
-    assert error['mean'] - .05 > error['film mean'] > error['Koren biases'] + .05 and error['Koren biases'] > error['joint biases'] + .002
-    assert error['joint biases'] < 0.900
+    both = concat(train, valid)
+    models = {'mean': fresh(both), 'film mean': koren(both, math.inf, 0),
+              'Koren biases': koren(both, *chosen(koren, train, valid)),
+              'joint biases': joint(both, *chosen(joint, train, valid))}
+    error = {name: rmse(model.predict(test), test) for name, model in models.items()}
+    assert error['mean'] - .05 > error['film mean'] > error['Koren biases'] + .05
+    assert error['Koren biases'] > error['joint biases'] + .002 and error['joint biases'] < 0.900
 
-def test_every_method_of_a_race_sees_the_same_splits():
-    seen = []
-    def spy(train, valid):
-        seen.append((train.users.tolist(), valid.items.tolist()))
-        return mean_baseline(train)
-    r = load_ratings().take(slice(0, 500))
-    scores = over_seeds(r, dict(a=spy, b=spy), seeds=[3, 5])
-    assert seen[0] == seen[1] != seen[2] == seen[3]
-    assert scores[['method', 'seed']].values.tolist() == [['a', 3], ['b', 3], ['a', 5], ['b', 5]]
-    train, _, test = split_random(r, seed=5)
-    assert scores.rmse[3] == rmse(mean_baseline(train).predict(test), test) and scores.mae[3] == mae(mean_baseline(train).predict(test), test)
-
-def test_the_ladder_is_drawn():
-    r = load_ratings().take(slice(0, 2000))
-    scores = over_seeds(r, {'mean': BASELINES['mean'], 'film mean': BASELINES['film mean'], 'a new one': BASELINES['mean']}, seeds=range(3))
-    for metric in 'rmse', 'mae':
-        ax = plot_ladder(scores, metric)
-        assert [t.get_text() for t in ax.get_yticklabels()] == ['mean', 'film mean', 'a new one'] and metric.upper() in ax.get_xlabel()
-        for name, dots, text in zip(['mean', 'film mean', 'a new one'], ax.collections, ax.texts):
-            s = scores[metric][scores.method == name]
-            assert np.allclose(dots.get_offsets()[:, 0], s) and text.get_text() == f'{s.mean():.3f}'
-    plt.close('all')
-    assert set(COLORS) >= {'mean', 'biases', 'SGD', 'ALS', 'Gibbs'} and len(set(COLORS.values())) == len(COLORS)
+def test_every_method_has_a_color_of_its_own():
+    assert set(COLORS) >= {'mean', 'biases', 'SGD', 'ALS', 'variational', 'Gibbs'} and len(set(COLORS.values())) == len(COLORS)
 
 @pytest.mark.skipif('MFBOOK_DATA' not in os.environ, reason='MFBOOK_DATA names no folder with MovieLens data')
 @pytest.mark.parametrize('name, most', [('ml-100k', 0.942), ('ml-latest-small', 0.867)])
 def test_the_joint_biases_on_five_folds_of_real_data(name, most):
+    from mfbook.movielens import load_ratings
     errors = []
     for train, test in folds(load_ratings(os.path.join(os.environ['MFBOOK_DATA'], name))):
         train, valid, _ = split_random(train, valid=0.1, test=0)
-        errors.append(rmse(BASELINES['joint biases'](train, valid).predict(test), test))
+        model = joint(concat(train, valid), *chosen(joint, train, valid))
+        errors.append(rmse(model.predict(test), test))
     assert np.mean(errors) < most

@@ -2,7 +2,7 @@
 import importlib.util, json
 from pathlib import Path
 import pytest
-from mfbook.ratings import load_ratings
+from mfbook.ratings import load_sample
 
 root = Path(__file__).parent.parent
 spec = importlib.util.spec_from_file_location('ledger', root/'benchmarks'/'ledger.py')
@@ -35,7 +35,7 @@ def test_bad_rows_are_refused(tmp_path):
     with pytest.raises(ValueError, match='line 2'): ledger.read(p)
 
 def test_hashes_name_the_data_and_the_split():
-    r = load_ratings()
+    r = load_sample()
     a, b = r.take(slice(0, 50)), r.take(slice(50, 100))
     assert ledger.split_hash(a, b) == ledger.split_hash(a, b) != ledger.split_hash(b, a)
     assert ledger.ratings_sha256(a) != ledger.ratings_sha256(b)
@@ -44,4 +44,4 @@ def test_the_ledger_in_the_repository_is_whole_and_speaks_of_this_sample():
     f = ledger.read()
     assert f.notna().all(axis=None) and ((f.rmse > .5) & (f.rmse < 1.3) & (f.mae < f.rmse)).all()
     assert not f.duplicated(ledger.RUN).any()
-    assert set(f[f.data == 'ml-sample'].data_sha256) == {ledger.ratings_sha256(load_ratings())}
+    assert set(f[f.data == 'ml-sample'].data_sha256) == {ledger.ratings_sha256(load_sample())}

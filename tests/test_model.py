@@ -1,269 +1,372 @@
-"The model: its five tensors, predictions, and files that are whole or refused."
-import os, stat, subprocess, sys
+"The model: its five tensors, predictions, and the accessors that everything else is written against."
+import math
 from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
-from safetensors import safe_open
-from safetensors.torch import save_file
-from mfbook.holdout import fit_biases, split_random
-from mfbook.model import MatrixFactorization, whole_file
-from mfbook.ratings import Ratings, load_ratings
+
+from mfbook.model import (MatrixFactorization, OTHER, SIDES, Row, check_ratings, check_whole,
+                          predict_pairs)
+from mfbook.ratings import Ratings, load_sample
 
 TENSORS = ['mu', 'user_bias', 'item_bias', 'user_factors', 'item_factors']
 
 def few(names=False, movies=False):
-    "Six ratings by three users of four films, the last of which nobody rated."
-    f = pd.DataFrame(dict(userId=[3, 3, 5, 5, 9, 9], movieId=[10, 20, 20, 40, 10, 30], rating=[4., 3, 5, 1, 2, 4]))
-    if names: f = f.assign(userId='u' + f.userId.astype(str), movieId='f' + f.movieId.astype(str))
-    r = Ratings.from_frame(f, rating_range=(1, 5))
-    if not movies: return r
-    frame = pd.DataFrame(dict(movieId=r.item_ids, title=['Ça va', None, 'B', 'C'], year=pd.array([1999, None, 2000, None], dtype='Int16'), genres=['Drama', None, 'A|B', 'X']))
-    return Ratings(r.users, r.items, r.values, r.timestamps, r.user_ids, r.item_ids, r.rating_range, frame)
+    "Six ratings by three users of four films, all of which somebody rated."
+    frame = pd.DataFrame(dict(userId=[3, 3, 5, 5, 9, 9],
+                              movieId=[10, 20, 20, 40, 10, 30],
+                              rating=[4., 3, 5, 1, 2, 4]))
+    if names:
+        frame['userId'] = 'u' + frame.userId.astype(str)
+        frame['movieId'] = 'f' + frame.movieId.astype(str)
+    ratings = Ratings.from_frame(frame, rating_range=(1, 5))
+    if not movies: return ratings
+    return replace(ratings, movies=pd.DataFrame(dict(
+        movieId=ratings.item_ids,
+        title=['Ça va', None, 'B', 'C'],
+        year=pd.array([1999, None, 2000, None], dtype='Int16'),
+        genres=['Drama', None, 'A|B', 'X'])))
 
-def filled(r, k=3, seed=0):
-    "A model of `r` with every number drawn at random."
-    m, g = MatrixFactorization(r, k=k), torch.Generator().manual_seed(seed)
+def filled(ratings, k=3, seed=0):
+    "A model of `ratings` with every number drawn at random."
+    model = MatrixFactorization(ratings, k=k)
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for t in m.parameters(): t.copy_(torch.randn(t.shape, generator=g))
-        for n in ('user', 'item'):
-            getattr(m, f'{n}_prior_mean').normal_(generator=g); getattr(m, f'{n}_prior_precision').normal_(generator=g)
-    m.prior_per_rating = True
-    return m
+        for tensor in model.parameters():
+            tensor.copy_(torch.randn(tensor.shape, generator=generator))
+    for side in SIDES:
+        mean = torch.randn(k+1, generator=generator)
+        precision = torch.randn(k+1, k+1, generator=generator)
+        model.set_prior(side, mean, precision, per_rating=side == 'user')
+    return model
+
+# --- the start ---
 
 def test_it_begins_at_the_mean_with_zero_rows_where_nobody_rated():
-    r = load_ratings()
-    train = r.take(r.items != 5)
-    m = MatrixFactorization(train, k=8)
-    assert [n for n, _ in m.named_parameters()] == TENSORS and all(t.dtype == torch.float32 for t in m.parameters())
-    assert (m.item_factors[5] == 0).all() and (m.item_factors[6] != 0).all() and (m.user_bias == 0).all() and (m.item_bias == 0).all()
-    assert m.mu.item() == pytest.approx(train.values.double().mean().item(), abs=1e-6)
-    assert m.item_factors[m.item_factors != 0].std().item() == pytest.approx(.05, rel=.05)
-    cold = r.take(r.items == 5)
-    assert torch.allclose(m.predict(cold), m.mu.detach().expand(len(cold)))
+    ratings = load_sample()
+    train = ratings.take(ratings.items != 5)
+    model = MatrixFactorization(train, k=8)
+    assert [name for name, _ in model.named_parameters()] == TENSORS
+    assert all(tensor.dtype == torch.float32 for tensor in model.parameters())
+    assert (model.item_factors[5] == 0).all() and (model.item_factors[6] != 0).all()
+    assert (model.user_bias == 0).all() and (model.item_bias == 0).all()
+    assert model.mu.item() == pytest.approx(train.values.double().mean().item(), abs=1e-6)
+    assert model.item_factors[model.item_factors != 0].std().item() == pytest.approx(.05, rel=.05)
+    cold = ratings.take(ratings.items == 5)
+    assert torch.allclose(model.predict(cold), model.mu.detach().expand(len(cold)))
+
+def test_users_without_ratings_are_zero_too():
+    ratings = load_sample()
+    model = MatrixFactorization(ratings.take(ratings.users != 5), k=8)
+    assert (model.user_factors[5] == 0).all() and (model.user_factors[6] != 0).all()
 
 def test_the_seed_decides_the_start():
-    a, b, c = (MatrixFactorization(few(), k=4, seed=s).item_factors for s in (1, 1, 2))
+    a, b, c = (MatrixFactorization(few(), k=4, seed=seed).item_factors for seed in (1, 1, 2))
     assert torch.equal(a, b) and not torch.equal(a, c)
+
+def test_init_std_counts_and_sides_differ():
+    model = MatrixFactorization(load_sample(), init_std=.2)
+    assert model.k == 32 and model.user_factors.std().item() == pytest.approx(.2, rel=.05)
+    assert not torch.equal(model.user_factors[:9], model.item_factors[:9])
+
+def test_the_start_is_the_one_it_always_was():
+    "The numbers of the first edition: a stored result depends on them."
+    model = MatrixFactorization(few(), k=2, seed=3)
+    generator = torch.Generator().manual_seed(3)
+    users = torch.randn(3, 2, generator=generator) * .05
+    items = torch.randn(4, 2, generator=generator) * .05
+    assert torch.equal(model.user_factors.detach(), users)
+    assert torch.equal(model.item_factors.detach(), items)
+
+@pytest.mark.parametrize('k', [-1, 1.5, math.nan, math.inf, None, 'many'])
+def test_a_bad_k_is_named(k):
+    with pytest.raises(ValueError, match=f'k is {k}; it must be a whole number, 0 or more'):
+        MatrixFactorization(few(), k=k)
+
+@pytest.mark.parametrize('k', [2, 2., np.int64(2), np.float32(2), torch.tensor(2)])
+def test_any_whole_number_is_a_k(k):
+    assert MatrixFactorization(few(), k=k).k == 2
+
+def test_a_setting_below_its_minimum_is_named():
+    check_whole('sweeps', 1, minimum=1)
+    with pytest.raises(ValueError, match='sweeps is 0; it must be a whole number, 1 or more'):
+        check_whole('sweeps', 0, minimum=1)
+
+def test_no_ratings_are_refused():
+    with pytest.raises(ValueError, match='no ratings'):
+        MatrixFactorization(few().take(slice(0, 0)))
+
+def test_device_is_obeyed():
+    model = MatrixFactorization(few(), device='meta')
+    assert {tensor.device.type for tensor in model.state_dict().values()} == {'meta'}
+    assert model.device.type == 'meta'
+
+# --- predictions ---
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 6), st.integers(1, 9), st.integers(0, 999))
-def test_predictions_equal_a_plain_loop_in_chunks_of_any_size(k, batch_size, seed):
-    r = few()
-    m = filled(r, k, seed)
-    mu, bu, bi, P, Q = (t.detach().double().numpy() for t in m.parameters())
-    by_hand = [min(5, max(1, mu + bu[u] + bi[i] + P[u] @ Q[i])) for u, i in zip(r.users, r.items)]
-    got = m.predict(r, batch_size=batch_size)
+def test_predictions_equal_a_plain_loop_in_batches_of_any_size(k, batch_size, seed):
+    ratings = few()
+    model = filled(ratings, k, seed)
+    mu, b_u, b_i, P, Q = (tensor.detach().double().numpy() for tensor in model.parameters())
+    by_hand = [min(5, max(1, mu + b_u[u] + b_i[i] + P[u] @ Q[i]))
+               for u, i in zip(ratings.users, ratings.items)]
+    got = model.predict(ratings, batch_size=batch_size)
     assert got.dtype == torch.float32 and not got.requires_grad
     np.testing.assert_allclose(got, by_hand, atol=1e-5)
-    for u in range(r.n_users): np.testing.assert_allclose(m.scores(u), mu + bu[u] + bi + Q @ P[u], atol=1e-5)
+    for u in range(ratings.n_users):
+        scores = model.scores(u)
+        assert scores.dtype == torch.float32 and not scores.requires_grad
+        np.testing.assert_allclose(scores, mu + b_u[u] + b_i + Q @ P[u], atol=1e-5)
+
+def test_the_formula_for_pairs():
+    mu, b_u, b_i = 3., torch.tensor([.5, 0.]), torch.tensor([0., -1.])
+    p = torch.tensor([[1., 2.], [0., 1.]])
+    q = torch.tensor([[3., 1.], [5., 2.]])
+    assert predict_pairs(mu, p, b_u, q, b_i).tolist() == [3 + .5 + 5, 3 - 1 + 2]
 
 def test_scores_are_not_clamped_and_predictions_are():
-    m = filled(few())
-    with torch.no_grad(): m.mu.fill_(40.)
-    assert m.scores(0).min() > 5 and (m.predict(few()) == 5).all()
+    model = filled(few())
+    with torch.no_grad(): model.mu.fill_(40.)
+    assert model.scores(0).min() > 5 and (model.predict(few()) == 5).all()
 
-def test_no_factors_is_the_bias_model():
-    s = split_random(load_ratings(), seed=0)
-    b, m = fit_biases(s.train, 5, 3), MatrixFactorization(s.train, k=0)
-    with torch.no_grad(): m.user_bias.copy_(b.user_bias); m.item_bias.copy_(b.item_bias)
-    torch.testing.assert_close(m.predict(s.test), b.predict(s.test), atol=1e-5, rtol=0)
+def test_gradients_reach_the_rows_that_were_used_and_no_others():
+    model = filled(few())
+    model(torch.tensor([1], dtype=torch.int32), torch.tensor([2], dtype=torch.int32)).sum().backward()
+    assert torch.equal(model.user_factors.grad[1], model.item_factors.detach()[2])
+    assert (model.user_factors.grad[[0, 2]] == 0).all()
+    assert model.item_bias.grad.tolist() == [0, 0, 1, 0] and model.mu.grad == 1
 
-def test_slopes_reach_the_rows_that_were_used_and_no_others():
-    m = filled(few())
-    m(torch.tensor([1], dtype=torch.int32), torch.tensor([2], dtype=torch.int32)).sum().backward()
-    assert torch.equal(m.user_factors.grad[1], m.item_factors.detach()[2]) and (m.user_factors.grad[[0, 2]] == 0).all()
-    assert m.item_bias.grad.tolist() == [0, 0, 1, 0] and m.mu.grad == 1
-
-def test_slopes_are_the_same_on_several_threads():
-    threads, grads = torch.get_num_threads(), []
+def test_gradients_are_the_same_on_several_threads():
+    threads, gradients = torch.get_num_threads(), []
     try:
         torch.set_num_threads(2)
-        r = load_ratings()
+        ratings = load_sample()
         for _ in range(8):
-            m = MatrixFactorization(r, k=16)
-            (m(r.users, r.items) - r.values).square().sum().backward()
-            grads.append(m.item_factors.grad)
-    finally: torch.set_num_threads(threads)
-    assert all(torch.equal(g, grads[0]) for g in grads)
+            model = MatrixFactorization(ratings, k=16)
+            (model(ratings.users, ratings.items) - ratings.values).square().sum().backward()
+            gradients.append(model.item_factors.grad)
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(gradient, gradients[0]) for gradient in gradients)
 
-@pytest.mark.parametrize('k', [-1, 1.5])
-def test_a_bad_k_is_named(k):
-    with pytest.raises(ValueError, match=f'k is {k}'): MatrixFactorization(few(), k=k)
+def test_batches_bound_the_rows_in_flight(monkeypatch):
+    model, sizes, forward = filled(few()), [], MatrixFactorization.forward
+    def counted(self, users, items):
+        sizes.append(len(users))
+        return forward(self, users, items)
+    monkeypatch.setattr(MatrixFactorization, 'forward', counted)
+    model.predict(few(), batch_size=4)
+    assert sizes == [4, 2]
+    n = 2**21
+    zeros = torch.zeros(n, dtype=torch.int32)
+    big = replace(few(), users=zeros, items=zeros, values=torch.ones(n), timestamps=None)
+    sizes.clear()
+    model.predict(big)
+    assert sum(sizes) == n and max(sizes) <= 2**20
+
+@pytest.mark.parametrize('batch_size', [0, -1, 1.5])
+def test_a_bad_batch_size_is_named(batch_size):
+    with pytest.raises(ValueError, match='batch_size'):
+        filled(few()).predict(few(), batch_size=batch_size)
+
+# --- ids and codes ---
 
 def test_bad_codes_are_named():
-    m = filled(few())
-    with pytest.raises(ValueError, match='no ratings'): MatrixFactorization(few().take(slice(0, 0)))
-    with pytest.raises(ValueError, match='671 users, the model for 3,.*encode'): m.predict(load_ratings())
-    for u in (-1, 3):
-        with pytest.raises(IndexError, match=f'user {u} .* 0 to 2.*user_code'): m.scores(u)
-    assert m.user_code(5) == 1 and m.item_code(40) == 3
-    with pytest.raises(KeyError, match='no item with the id 41'): m.item_code(41)
-    n = filled(few(names=True))
-    assert n.user_code('u9') == 2
-    with pytest.raises(KeyError, match="no user with the id 'mia'"): n.user_code('mia')
-
-# --- files ---
-
-@pytest.mark.parametrize('names', [False, True])
-@pytest.mark.parametrize('movies', [False, True])
-@pytest.mark.parametrize('k', [0, 3])
-def test_what_is_saved_is_loaded(tmp_path, names, movies, k):
-    r = few(names, movies)
-    m = filled(r, k)
-    m.save(tmp_path/'m.safetensors')
-    l = MatrixFactorization.load(tmp_path/'m.safetensors')
-    assert l.state_dict().keys() == m.state_dict().keys() and all(torch.equal(l.state_dict()[n], t) for n, t in m.state_dict().items())
-    assert [n for n, _ in l.named_parameters()] == TENSORS and all(p.requires_grad for p in l.parameters())
-    assert l.user_ids.tolist() == m.user_ids.tolist() and l.item_ids.tolist() == m.item_ids.tolist() and l.rating_range == m.rating_range == (1., 5.)
-    assert l.prior_per_rating is True and l.titles(range(4)) == m.titles(range(4)) and l.user_code(r.user_ids[1]) == 1
-    assert torch.equal(l.predict(r), m.predict(r)) and os.listdir(tmp_path) == ['m.safetensors']
-    if movies: assert l.movies.year.tolist()[0] == 1999 and l.movies.year.isna().tolist() == [False, True, False, True] and l.titles([0, 1])[0] == 'Ça va (1999)'
-    else: assert l.movies is None
-
-def test_the_sample_with_its_films_goes_and_comes(tmp_path):
-    r = load_ratings()
-    m = MatrixFactorization(r, k=2)
-    m.save(str(tmp_path/'m'))
-    l = MatrixFactorization.load(str(tmp_path/'m'))
-    assert l.titles(range(r.n_items)) == r.titles(range(r.n_items)) and l.movies.genres.tolist() == r.movies.genres.tolist()
-
-def test_a_save_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
-    path = tmp_path/'m.safetensors'
-    old, new = filled(few(), seed=1), filled(few(), seed=2)
-    old.save(path)
-    def full(*a): raise OSError(28, 'No space left on device')
-    for name in ('replace', 'fsync'):
-        with monkeypatch.context() as mp:
-            mp.setattr(os, name, full)
-            with pytest.raises(OSError, match='No space'): new.save(path)
-        assert os.listdir(tmp_path) == ['m.safetensors']
-        assert torch.equal(MatrixFactorization.load(path).item_factors, old.item_factors)
-    with pytest.raises(FileNotFoundError): new.save(tmp_path/'nowhere'/'m')
-
-def test_whole_file_replaces_only_at_the_end(tmp_path):
-    p = tmp_path/'x'
-    p.write_text('old')
-    with pytest.raises(KeyboardInterrupt):
-        with whole_file(p) as tmp:
-            open(tmp, 'w').write('ne')
-            raise KeyboardInterrupt
-    assert p.read_text() == 'old' and os.listdir(tmp_path) == ['x']
-    with whole_file(p) as tmp: open(tmp, 'w').write('new')
-    assert p.read_text() == 'new' and os.listdir(tmp_path) == ['x']
-
-def test_damaged_files_are_refused_and_named(tmp_path):
-    path = tmp_path/'m.safetensors'
-    filled(few()).save(path)
-    whole = path.read_bytes()
-    for cut in (0, 4, 8, 60, len(whole)//2, len(whole)-1):
-        path.write_bytes(whole[:cut])
-        with pytest.raises(ValueError, match='m.safetensors is damaged'): MatrixFactorization.load(path)
-    for at in (0, 7, 8, 9):
-        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0xff]) + whole[at+1:])
-        with pytest.raises(ValueError, match='m.safetensors is damaged'): MatrixFactorization.load(path)
-
-@pytest.mark.parametrize('meta, says', [(None, "not one of mfbook's"), ({'format': 'pt'}, "not one of mfbook's"), ({'format': 'mfbook', 'version': '99'}, 'format 99.*newer mfbook'),
-    ({'format': 'mfbook', 'version': 'x'}, 'is damaged'), ({'format': 'mfbook', 'version': '1'}, 'is damaged')])
-def test_files_of_others_and_of_the_future_are_refused(tmp_path, meta, says):
-    save_file({'x': torch.zeros(2)}, tmp_path/'m', metadata=meta)
-    with pytest.raises(ValueError, match=says): MatrixFactorization.load(tmp_path/'m')
-
-def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match='gone does not exist.*save'): MatrixFactorization.load(tmp_path/'gone')
-
-# --- details that are easy to lose ---
-
-def test_users_nobody_heard_from_are_zero_too():
-    r = load_ratings()
-    m = MatrixFactorization(r.take(r.users != 5), k=8)
-    assert (m.user_factors[5] == 0).all() and (m.user_factors[6] != 0).all()
-
-def test_init_std_counts_and_sides_differ():
-    r = load_ratings()
-    m = MatrixFactorization(r, init_std=.2)
-    assert m.k == 32 and m.user_factors.std().item() == pytest.approx(.2, rel=.05)
-    assert not torch.equal(m.user_factors[:9], m.item_factors[:9])
-
-def test_the_prior_begins_as_zero_mean_and_identity():
-    m = MatrixFactorization(few(), k=3)
-    assert m.prior_per_rating is False
-    for side in ('user', 'item'):
-        assert torch.equal(getattr(m, f'{side}_prior_mean'), torch.zeros(4)) and torch.equal(getattr(m, f'{side}_prior_precision'), torch.eye(4))
-
-def test_device_is_obeyed(tmp_path):
-    filled(few()).save(tmp_path/'m')
-    for m in (MatrixFactorization(few(), device='meta'), MatrixFactorization.load(tmp_path/'m', device='meta')):
-        assert {t.device.type for t in m.state_dict().values()} == {'meta'}
-
-def test_one_wrong_side_is_enough():
-    m, r = filled(few()), few()
-    with pytest.raises(ValueError, match='encode'): m.predict(replace(r, item_ids=r.item_ids[:3]))
-
-def test_the_temporary_file_lies_beside_its_place(tmp_path, monkeypatch):
-    seen, replace_ = [], os.replace
-    monkeypatch.setattr(os, 'replace', lambda a, b: (seen.append(os.path.dirname(a)), replace_(a, b)))
-    filled(few()).save(tmp_path/'m')
-    assert str(tmp_path) in seen
-
-@pytest.mark.parametrize('bs', [0, -1, 1.5])
-def test_a_bad_batch_size_is_named(bs):
-    with pytest.raises(ValueError, match='batch_size'): filled(few()).predict(few(), batch_size=bs)
-
-@pytest.mark.parametrize('code', [9, -1])
-def test_a_code_out_of_range_is_named(code):
-    r = few(); items = r.items.clone(); items[2] = code
-    with pytest.raises(IndexError, match=f'item code {code}.*4'): filled(r).predict(replace(r, items=items))
-
-def test_other_ids_of_the_same_number_are_refused():
-    o = Ratings.from_frame(pd.DataFrame(dict(userId=[103, 105, 109, 103], movieId=[1, 2, 3, 4], rating=[1., 2, 3, 4])))
-    with pytest.raises(ValueError, match='encode'): filled(few()).predict(o)
-
-def test_a_saved_file_has_usual_rights(tmp_path):
-    old = os.umask(0o022)
-    try: filled(few()).save(tmp_path/'m')
-    finally: os.umask(old)
-    assert stat.S_IMODE((tmp_path/'m').stat().st_mode) == 0o644
+    model = filled(few())
+    with pytest.raises(ValueError, match='671 users, the model for 3,.*encode'):
+        model.predict(load_sample())
+    for code in (-1, 3):
+        with pytest.raises(IndexError, match=f'user {code} .* 0 to 2.*user_code'): model.scores(code)
+    for code in (-1, 4):
+        with pytest.raises(IndexError, match=f'item {code} .* 0 to 3.*item_code'): model.row('item', code)
+    assert model.user_code(5) == 1 and model.item_code(40) == 3
+    with pytest.raises(KeyError, match='no item with the id 41'): model.item_code(41)
+    named = filled(few(names=True))
+    assert named.user_code('u9') == 2
+    with pytest.raises(KeyError, match="no user with the id 'mia'"): named.user_code('mia')
 
 def test_an_unknown_id_is_named_in_plain_numbers():
-    with pytest.raises(KeyError) as e: filled(few()).user_code(4)
-    assert 'np.' not in str(e.value)
+    with pytest.raises(KeyError) as error: filled(few()).user_code(4)
+    assert 'np.' not in str(error.value)
 
-CHANGES = {'version': (None, {'version': '²'}), 'k': ({'item_factors': torch.zeros(4, 2)}, {}), 'ids': ({'user_ids': torch.tensor([1])}, {}),
-           'int': ({'item_factors': torch.zeros(4, 3, dtype=torch.int32)}, {}), 'list': (None, {'movies': '[1]'}),
-           'short': (None, {'movies': '{"title":{"0":"a"},"year":{"0":1}}'}), 'ragged': (None, {'movies': '{"title":{"0":"a"},"year":{"0":1,"1":2}}'}),
-           'range': (None, {'rating_range': '[1]'})}
-@pytest.mark.parametrize('change', CHANGES)
-def test_well_formed_damage_is_refused_and_named(tmp_path, change):
-    p = tmp_path/'m.safetensors'
-    filled(few(False, True)).save(p)
-    with safe_open(p, 'pt') as f: meta, T = f.metadata(), {k: f.get_tensor(k) for k in f.keys()}
-    save_file(T | (CHANGES[change][0] or {}), p, metadata=meta | CHANGES[change][1])
-    with pytest.raises(ValueError, match='m.safetensors is damaged'): MatrixFactorization.load(p)
+def test_one_wrong_side_is_enough():
+    model, ratings = filled(few()), few()
+    for other in (replace(ratings, item_ids=ratings.item_ids[:3]),
+                  replace(ratings, user_ids=ratings.user_ids[:2])):
+        for check in (model.predict, model.check_codes):
+            with pytest.raises(ValueError, match='encode'): check(other)
 
-def test_a_loaded_model_outlives_its_file(tmp_path):
-    code = ('import sys; sys.path.insert(0, sys.argv[2]); from test_model import *; p = sys.argv[1]; r = load_ratings(); m = MatrixFactorization(r); m.save(p); '
-            'l = MatrixFactorization.load(p); open(p, "r+b").truncate(100); assert torch.equal(l.predict(r), m.predict(r))')
-    assert subprocess.run([sys.executable, '-c', code, str(tmp_path/'m'), os.path.dirname(__file__)]).returncode == 0
+@pytest.mark.parametrize('code', [9, -1])
+@pytest.mark.parametrize('side, n', [('item', 4), ('user', 3)])
+def test_a_code_out_of_range_is_named(code, side, n):
+    ratings = few()
+    codes = getattr(ratings, f'{side}s').clone()
+    codes[2] = code
+    wrong = replace(ratings, **{f'{side}s': codes})
+    for check in (filled(ratings).predict, filled(ratings).check_codes):
+        with pytest.raises(IndexError, match=f'{side} code {code}.*{n}'): check(wrong)
 
-def test_every_flipped_byte_is_refused(tmp_path):
-    path = tmp_path/'m.safetensors'
-    filled(few(movies=True)).save(path); whole = path.read_bytes()
-    for at in range(len(whole)):
-        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at+1:])
-        with pytest.raises(ValueError, match='m.safetensors'): MatrixFactorization.load(path)
+def test_other_ids_of_the_same_number_are_refused():
+    others = Ratings.from_frame(pd.DataFrame(dict(
+        userId=[103, 105, 109, 103], movieId=[1, 2, 3, 4], rating=[1., 2, 3, 4])))
+    model = filled(few())
+    with pytest.raises(ValueError, match='encode'): model.predict(others)
+    with pytest.raises(ValueError, match='encode'): check_ratings(model, 'train', others)
 
-def test_the_next_format_is_refused(tmp_path):
-    save_file({'x': torch.zeros(1)}, tmp_path/'m', metadata={'format': 'mfbook', 'version': '2'})
-    with pytest.raises(ValueError, match='newer mfbook'): MatrixFactorization.load(tmp_path/'m')
+def test_ratings_to_train_on_are_checked_by_name():
+    model = filled(few())
+    check_ratings(model, 'train', few())
+    with pytest.raises(ValueError, match='train holds no ratings'):
+        check_ratings(model, 'train', few().take(slice(0, 0)))
+    with pytest.raises(ValueError, match='valid has 671 users and 9066 items, the model 3 and 4.*Split one'):
+        check_ratings(model, 'valid', load_sample())
 
-def test_chunks_bound_the_rows_in_flight(monkeypatch):
-    m, sizes, forward = filled(few()), [], MatrixFactorization.forward
-    monkeypatch.setattr(MatrixFactorization, 'forward', lambda self, u, i: (sizes.append(len(u)), forward(self, u, i))[1])
-    m.predict(few(), batch_size=4)
-    assert sizes == [4, 2]
-    n = 2**21; big = replace(few(), users=torch.zeros(n, dtype=torch.int32), items=torch.zeros(n, dtype=torch.int32), values=torch.ones(n), timestamps=None)
-    sizes.clear(); m.predict(big)
-    assert sum(sizes) == n and max(sizes) <= 2**20
+# --- rows ---
+
+@pytest.mark.parametrize('k', [0, 3])
+@pytest.mark.parametrize('side', SIDES)
+def test_rows_are_a_copy_and_are_put_back(side, k):
+    model = filled(few(), k)
+    rows = model.rows(side)
+    n = len(getattr(model, f'{side}_ids'))
+    assert rows.shape == (n, k+1) and rows.dtype == torch.float32 and not rows.requires_grad
+    assert torch.equal(rows[:, :-1], getattr(model, f'{side}_factors'))
+    assert torch.equal(rows[:, -1], getattr(model, f'{side}_bias'))
+
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    rows += 1
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+    model.put_rows(side, rows)
+    assert torch.equal(model.rows(side), rows)
+    moved = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert moved == {f'{side}_bias'} | ({f'{side}_factors'} if k else set())
+    assert all(tensor.requires_grad for tensor in model.parameters())
+
+def test_rows_in_double_precision_are_rounded():
+    model = filled(few())
+    model.put_rows('user', torch.full((3, 4), 1/3, dtype=torch.float64))
+    assert model.rows('user').unique().tolist() == [np.float32(1/3)]
+
+@pytest.mark.parametrize('shape', [(1, 4), (3, 3), (4, 4), (4,), (3, 1)])
+def test_rows_of_another_shape_are_refused(shape):
+    "A row would otherwise be written to everybody."
+    with pytest.raises(ValueError, match=r'user rows of the shape .*takes \(3, 4\)'):
+        filled(few()).put_rows('user', torch.zeros(shape))
+
+@pytest.mark.parametrize('side', SIDES)
+def test_a_row_is_a_copy_of_one_row(side):
+    model = filled(few())
+    row = model.row(side, 2)
+    assert torch.equal(torch.cat([row.factors, torch.tensor([row.bias])]), model.rows(side)[2])
+    assert isinstance(row.bias, float) and not row.factors.requires_grad
+    row.factors.zero_()
+    assert (model.rows(side)[2, :-1] != 0).all()
+
+def test_the_baseline_is_what_is_predicted_without_the_other_side():
+    model = filled(few())
+    for side in SIDES:
+        alone = model.baseline(side)
+        assert not alone.requires_grad
+        model_without = filled(few())
+        model_without.put_rows(OTHER[side], torch.zeros_like(model_without.rows(OTHER[side])))
+        users, items = torch.cartesian_prod(torch.arange(3), torch.arange(4)).T
+        expected = alone[users if side == 'user' else items]
+        torch.testing.assert_close(model_without(users, items).detach(), expected)
+
+def test_mean_is_a_number():
+    assert isinstance(filled(few()).mean, float)
+    assert MatrixFactorization(few()).mean == pytest.approx(19/6)
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 5), st.integers(0, 999))
+def test_scores_of_many_equal_scores_of_each_and_the_predictions(k, seed):
+    model = filled(few(), k, seed)
+    rows = model.rows('user')
+    scores = model.scores_of(rows)
+    assert scores.shape == (3, 4) and scores.dtype == torch.float32 and not scores.requires_grad
+    for user in range(3):
+        assert torch.equal(model.scores(user), scores[user])
+        assert torch.equal(model.scores(model.row('user', user)), scores[user])
+        items = torch.arange(4)
+        torch.testing.assert_close(model(torch.full((4,), user), items).detach(), scores[user])
+
+def test_scores_do_not_depend_on_how_many_are_asked_for():
+    model = filled(load_sample(), k=8)
+    rows = model.rows('user')
+    together = model.scores_of(rows)
+    assert torch.equal(torch.cat([model.scores_of(part) for part in rows.split(100)]), together)
+
+def test_a_newcomers_row_has_scores():
+    model = filled(few())
+    newcomer = Row(torch.tensor([1., 0., 0.]), .25)
+    expected = model.mean + .25 + model.rows('item')[:, -1] + model.rows('item')[:, 0]
+    torch.testing.assert_close(model.scores(newcomer), expected)
+
+# --- the prior ---
+
+def test_the_prior_begins_as_zero_mean_and_identity():
+    model = MatrixFactorization(few(), k=3)
+    for side in SIDES:
+        prior = model.prior(side)
+        assert torch.equal(prior.mean, torch.zeros(4)) and torch.equal(prior.precision, torch.eye(4))
+        assert prior.per_rating is False
+
+@pytest.mark.parametrize('side', SIDES)
+def test_a_prior_is_set_for_one_side_and_read_back(side):
+    model = MatrixFactorization(few(), k=1)
+    mean, precision = torch.tensor([.5, -.5]), torch.tensor([[2., 1.], [1., 3.]])
+    model.set_prior(side, mean, precision.double(), per_rating=True)
+    prior = model.prior(side)
+    assert torch.equal(prior.mean, mean) and torch.equal(prior.precision, precision)
+    assert prior.mean.dtype == prior.precision.dtype == torch.float32
+    assert prior.per_rating is True and model.prior(OTHER[side]).per_rating is False
+    assert torch.equal(model.prior(OTHER[side]).precision, torch.eye(2))
+    model.set_prior(side, mean, precision)
+    assert model.prior(side).per_rating is False
+
+def test_a_prior_that_was_read_does_not_change_afterwards():
+    model = filled(few())
+    prior = model.prior('user')
+    before = prior.mean.clone()
+    model.set_prior('user', torch.zeros(4), torch.eye(4))
+    assert torch.equal(prior.mean, before)
+
+@pytest.mark.parametrize('mean, precision', [(torch.zeros(3), torch.eye(4)), (torch.zeros(4), torch.eye(3)),
+                                             (torch.zeros(1), torch.eye(4)), (torch.zeros(4), torch.zeros(4))])
+def test_a_prior_of_another_shape_is_refused(mean, precision):
+    with pytest.raises(ValueError, match=r'with k=3 they must be \(4,\) and \(4, 4\)'):
+        filled(few()).set_prior('user', mean, precision)
+
+def test_the_prior_travels_with_the_weights():
+    "So the best sweep of a fit gets back the prior that belongs to it."
+    one, two = filled(few(), seed=1), filled(few(), seed=2)
+    two.set_prior('item', *two.prior('item')[:2], per_rating=True)
+    one.load_state_dict(two.state_dict())
+    for side in SIDES:
+        assert torch.equal(one.prior(side).precision, two.prior(side).precision)
+        assert one.prior(side).per_rating == two.prior(side).per_rating
+
+# --- a model out of its tensors ---
+
+@pytest.mark.parametrize('k', [0, 3])
+def test_from_state_makes_the_same_model(k):
+    ratings = few(movies=True)
+    model = filled(ratings, k)
+    twin = MatrixFactorization.from_state(
+        model.state_dict(), model.user_ids, model.item_ids, model.movies, model.rating_range)
+    assert [name for name, _ in twin.named_parameters()] == TENSORS
+    assert torch.equal(twin.predict(ratings), model.predict(ratings)) and twin.k == k
+    assert twin.titles(range(4)) == model.titles(range(4)) == ['Ça va (1999)', '(no title, id 20)', 'B (2000)', 'C']
+    assert twin.prior('user').per_rating is True and twin.prior('item').per_rating is False
+    twin.put_rows('user', torch.zeros(3, k+1))
+    assert not torch.equal(twin.rows('user'), model.rows('user')), 'they must not share their memory'
+
+def test_from_state_refuses_tensors_of_another_size():
+    model = filled(few())
+    with pytest.raises(RuntimeError, match='size mismatch'):
+        MatrixFactorization.from_state(model.state_dict(), model.user_ids[:2], model.item_ids, None, (1, 5))

@@ -68,7 +68,7 @@ for m in pkgutil.iter_modules(mfbook.__path__):
 import fastcore
 assert here in Path(fastcore.__file__).parents, fastcore.__file__
 assert int(fastcore.__version__.split('.')[0]) >= 2, fastcore.__version__
-assert len(mfbook.ratings.load_ratings()) > 100_000
+assert len(mfbook.all.load_sample()) > 100_000
 print('imported beside fastcore', fastcore.__version__)
 '''
 

@@ -3,6 +3,8 @@ import importlib.util, json, sys
 from pathlib import Path
 
 import pytest
+from execnb.nbio import dict2nb
+from nbdev.processors import FilterDefaults
 
 root = Path(__file__).resolve().parent.parent
 
@@ -72,6 +74,30 @@ def test_links_of_the_built_site(tmp_path, href, says):
     (tmp_path/'b.html').write_text('<p id="here"><img src="index.html">')
     found = list(build.broken_links(tmp_path, '/book'))
     assert found == ([f'index.html: {href} {says}'] if says else [])
+
+# ---- what a page shows of a notebook's cells
+
+def processed(*cells):
+    "The cells of a page, as nbdev and the book's own steps make them of a lesson's: prose, or code and no outputs."
+    def cell(text):
+        kind = 'code' if text.startswith('#|') else 'markdown'
+        return dict(cell_type=kind, source=text, metadata={}, **(dict(outputs=[]) if kind == 'code' else {}))
+    nb = dict2nb(dict(cells=[cell(c) for c in ('# Title\n\n> One line.', '#| default_exp training', *cells)], metadata={}, nbformat=4, nbformat_minor=5))
+    nb.path_ = root/'nbs'/'04_training.ipynb'
+    FilterDefaults()(nb)
+    return [c.source for c in nb.cells[2:]]
+
+def test_machinery_is_shown_without_a_heading(monkeypatch):
+    "`#| exporti` stands open, with a place to link to; `#| hide` is gone; `#| exports` has a heading."
+    monkeypatch.chdir(root)
+    shown = processed('#| exporti\ndef inner(): return 1\n\ndef _own(): return 2', '#| hide\ninner()', '#| exports\ndef cosine(): return 3')
+    assert shown == ['```{=html}\n<span id="inner"></span>\n<span id="_own"></span>\n```', 'def inner(): return 1\n\ndef _own(): return 2',
+                     '#| echo: false\n#| output: asis\nshow_doc(cosine)', 'def cosine(): return 3']
+
+def test_a_place_is_made_once(monkeypatch):
+    "No id twice on a page: a heading in prose makes one as well."
+    monkeypatch.chdir(root)
+    assert processed('## Gram', '#| exporti\ndef gram(): return 1') == ['## Gram', 'def gram(): return 1']
 
 # ---- tables
 

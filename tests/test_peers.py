@@ -3,12 +3,12 @@ import importlib.util, re, sys
 from pathlib import Path
 import numpy as np
 import pytest
-from mfbook.holdout import rmse, union
-from mfbook.ratings import load_ratings
+from mfbook.holdout import rmse, split_random
+from mfbook.ratings import load_sample
 
 root = Path(__file__).parent.parent
 sys.path.insert(0, str(root/'benchmarks'))
-import ledger, peers
+import accuracy, ledger, peers
 sys.path.pop(0)
 
 pins = dict(re.findall(r'^([\w-]+)==(.+)$', (root/'benchmarks'/'peers-requirements.txt').read_text(), re.M))
@@ -16,7 +16,7 @@ book = dict(re.findall(r'^([\w-]+)==(.+)$', (root/'constraints.txt').read_text()
 
 @pytest.fixture(scope='module')
 def small():
-    r = load_ratings()
+    r = load_sample()
     return r.take(r.users < 60)
 
 @pytest.fixture
@@ -33,7 +33,18 @@ def test_the_splits_are_those_of_the_ledger(splits):
 def test_train_valid_and_test_share_no_rating(splits):
     for *_, train, valid, test in splits:
         pairs = [set(zip(*peers.triples(r)[:2])) for r in (train, valid, test)]
-        assert sum(map(len, pairs)) == len(set.union(*pairs)) == len(load_ratings())
+        assert sum(map(len, pairs)) == len(set.union(*pairs)) == len(load_sample())
+
+@pytest.mark.parametrize('method', ['mean', 'biases', 'ALS'])
+def test_accuracy_measures_a_method_on_a_split_into_the_file_it_is_given(small, tmp_path, monkeypatch, method):
+    monkeypatch.setattr(accuracy, 'ALS_GRID', [dict(k=2, reg=reg, bias_reg=3.) for reg in (8., 30.)])
+    parts = split_random(small, seed=0)
+    accuracy.measure(method, accuracy.Cut('d', '0', 's', 7, *parts), tmp_path/'r.jsonl')
+    row = ledger.read(tmp_path/'r.jsonl').iloc[0]
+    names = {'mean': [], 'biases': ['reg_user', 'reg_item'], 'ALS': ['reg', 'bias_reg']}[method]
+    assert list(row.settings) == names and all(type(v) is float for v in row.settings.values())
+    assert (row.k, row.seed, row.method) == (2 if method == 'ALS' else 0, 7, method)
+    assert row.split_hash == ledger.split_hash(*parts) and 0 < row.mae < row.rmse < 1.3
 
 def test_triples_hand_over_every_rating_in_an_order_that_the_seed_draws(small):
     plain, drawn = (list(zip(*peers.triples(small, seed))) for seed in (None, 3))
@@ -61,7 +72,7 @@ def test_a_run_writes_a_row_a_fold_meets_test_once_and_is_not_run_again(small, t
     train, valid, test = small.take(slice(0, 600)), small.take(slice(600, 700)), small.take(slice(700, 800))
     met, path = [], tmp_path/'peers.jsonl'
     monkeypatch.setattr(peers, 'PATH', path)
-    monkeypatch.setattr(peers, 'splits', lambda: [('d', '0', 's', 7, train, valid, test)])
+    monkeypatch.setattr(peers, 'splits', lambda: [accuracy.Cut('d', '0', 's', 7, train, valid, test)])
     monkeypatch.setitem(peers.METHODS, 'constant', (constant(met), peers.grid(value=[1., 4.]), 'pytest'))
     peers.run('constant')
     row = ledger.read(path).iloc[0]

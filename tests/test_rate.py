@@ -1,4 +1,4 @@
-"The page \"Rate ten films\" in a browser: the same answers as lesson 06, by mouse and by keyboard, and kind to bad addresses."
+"The page \"Rate ten films\" in a browser: the same answers as lesson 08, by mouse and by keyboard, and kind to bad addresses."
 import functools, http.server, importlib.util, re, threading
 from pathlib import Path
 import numpy as np
@@ -6,8 +6,9 @@ import pytest
 import torch
 from execnb.nbio import read_nb
 from mfbook.holdout import rating_counts
-from mfbook.ratings import load_ratings
-from mfbook.recommending import film_map, films_where, my_ratings, similar, why
+from mfbook.newcomers import my_ratings, why
+from mfbook.ratings import load_sample
+from mfbook.recommending import film_map, films_where, similar
 
 CHROMIUM = Path('/usr/bin/chromium')
 sync_api = pytest.importorskip('playwright.sync_api', reason='playwright is not installed: pip install playwright')
@@ -27,7 +28,7 @@ def address(stars): return '#stars=' + ','.join(f'{i}:{s:g}' for i, s in stars.i
 # ---- what Python knows
 
 @pytest.fixture(scope='module')
-def ratings(): return load_ratings()
+def ratings(): return load_sample()
 
 @pytest.fixture(scope='module')
 def model(ratings): return make.trained(ratings)
@@ -36,10 +37,10 @@ def model(ratings): return make.trained(ratings)
 def contents(ratings, model): return make.contents(ratings, model)
 
 def folded(model, ratings, stars):
-    "Python's answer: scores of all films by lesson 06's `fold_in`, float64."
+    "Python's answer: scores of all films by lesson 08's `fold_in`, float64."
     items, values = my_ratings(ratings, stars) if stars else (torch.zeros(0, dtype=torch.long), torch.zeros(0))
     row = model.fold_in(items, values)
-    return model.scores_of(row.factors[None], [row.bias])[0].double().numpy()
+    return model.scores(row).double().numpy()
 
 def best_ten(scores, counts, ids, stars, least=50):
     scores = np.where((counts < least) | np.isin(ids, list(stars)), -np.inf, scores)
@@ -112,9 +113,9 @@ def test_the_file_holds_the_model(ratings, model, contents, site):
     assert body == table.tobytes() and text.startswith(b'{"made_from": "') and len(text) + len(body) < 450_000
     count = torch.bincount(ratings.items, minlength=ratings.n_items)
     kept = [model.item_code(i) for i in head['id']]
-    assert sorted(kept) == (count >= make.LEAST).nonzero().flatten().tolist() and head['count'] == count[kept].tolist()
+    assert sorted(kept) == (count >= make.MIN_RATINGS).nonzero().flatten().tolist() and head['count'] == count[kept].tolist()
     back = table * np.array([head['scale'][0]]*model.k + [head['scale'][1]])
-    exact = np.column_stack([model.item_factors.detach()[kept].double(), model.item_bias.detach()[kept].double()])
+    exact = model.rows('item')[kept].double().numpy()
     assert (np.abs(back - exact) <= np.array([head['scale'][0]]*model.k + [head['scale'][1]])*0.5001).all()
     assert max(head['scale']) < 1e-4, 'a step of the 16-bit numbers is too wide'
     n = head['id'].index(260)
@@ -125,7 +126,7 @@ def test_the_map_is_the_lessons(ratings, model, contents):
     known = torch.bincount(ratings.items, minlength=ratings.n_items) >= make.ON_MAP
     places, share = film_map(model, known.nonzero().flatten())
     m = contents[0]['map']
-    mine = (model.item_factors.detach()[known].double() - torch.tensor(m['middle'], dtype=torch.float64)) @ torch.tensor(m['axes'], dtype=torch.float64).T
+    mine = (model.rows('item')[known, :-1].double() - torch.tensor(m['middle'], dtype=torch.float64)) @ torch.tensor(m['axes'], dtype=torch.float64).T
     assert (mine - places).abs().max() < 1e-4 and m['share'] == pytest.approx(share)
 
 def test_the_file_is_written_when_something_changed(site, model, tmp_path, monkeypatch):
@@ -142,7 +143,7 @@ def test_titles_in_their_natural_order(title, natural): assert make.natural(titl
 # ---- the same answers as Python
 
 def test_ten_films_rated_by_hand(visit, ratings, model, contents):
-    "Each film found by its title, each star clicked; then the ten films and their stars are lesson 06's."
+    "Each film found by its title, each star clicked; then the ten films and their stars are lesson 08's."
     head, page = contents[0], visit()
     for i, s in TEN.items():
         title, year = head['title'][head['id'].index(i)], head['year'][head['id'].index(i)]
@@ -192,7 +193,7 @@ def test_similar_films_are_the_lessons(visit, ratings, model, contents):
     page = visit(address(TEN))
     page.locator('.rate-best-films button').first.click()
     code = model.item_code(contents[0]['id'][listed(page)[0][0]])
-    expected = similar(model, code, n=6, plus=films_where(model, least=50, counts=rating_counts(ratings)[1]))
+    expected = similar(model, code, n=6, offset=films_where(model, min_ratings=50, counts=rating_counts(ratings)[1]))
     shown = [float(v) for v in page.locator('.rate-similar .rate-value').all_inner_texts()]
     assert np.abs(np.array(shown) - expected.cosine).max() < 0.011
     assert [int(t[-5:-1]) for t in expected.title] == [int(t) for t in page.locator('.rate-similar small').all_inner_texts()]
@@ -355,7 +356,7 @@ def luminance(rgb):
 
 @pytest.mark.parametrize('dark', [False, True])
 def test_words_can_be_read_in_light_and_dark(dark, visit):
-    "The contrast of text with the page is 4.5 or more, whichever colours the book has on."
+    "The contrast of text with the page is 4.5 or more, whichever colors the book has on."
     page = visit(address(TEN))
     if dark: page.evaluate('document.documentElement.dataset.scheme = "alternate"; document.body.classList.add("quarto-dark")')
     colors = page.evaluate("""() => { const pen = document.createElement('canvas').getContext('2d', {willReadFrequently: true})

@@ -1,19 +1,16 @@
-"Scale: the synthetic ratings' shape, noise and sameness; the copy that makes a second load fast, and its faults; the closed-form step."
-import hashlib, multiprocessing, os, shutil, tempfile, warnings, zipfile
-from pathlib import Path
+"Scale: the synthetic ratings' shape, noise and sameness; a start on parts of the users."
+import hashlib, os
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
+from mfbook.als import fit_als
 from mfbook.holdout import rmse, split_random
 from mfbook.model import MatrixFactorization
-from mfbook import scale
-from mfbook.ratings import Ratings, load_ratings
-from mfbook.als import fit_als, rows_of
-from mfbook.gibbs import _Means, fit_variational
-from mfbook.scale import (Begun, _activity, _none_unseen, _pairs, _popularity, _thin, closed_form, compiled, load_fast,
-                          start_on_parts, synthetic_ratings)
-from mfbook.training import batches, constant, fit_sgd, sgd
+from mfbook.ratings import Ratings
+from mfbook.scale import (_activity, _none_unseen, _pairs, _popularity, _thin, start_on_parts,
+                          synthetic_ratings)
+from mfbook.variational import PartialStart, VariationalSolver, fit_variational
 
 FULL = pytest.mark.skipif(not os.environ.get('MFBOOK_FULL'), reason='MFBOOK_FULL is not set; this one takes half a minute')
 SHAPES = [(1_000_000, 6_280, 14_926), (3_200_000, 20_095, 26_700), pytest.param((32_000_204, 200_948, 84_432), marks=FULL)]
@@ -105,10 +102,10 @@ def test_the_noise_is_what_it_is_said_to_be(made):
     inside = (s.truth.predict(s.ratings) - 2.75).abs() < .25               # far from both ends nothing is clamped
     assert (s.truth.predict(s.ratings) - s.ratings.values)[inside].double().square().mean().sqrt().item() == pytest.approx((.75**2 + .5**2/12)**.5, rel=.005)
 
-def test_other_noise_and_its_price():
+def test_other_noise():
     a, b = (synthetic_ratings(60_000, noise=x) for x in (.3, .9))
     assert [rmse(s.expected(s.ratings), s.ratings) for s in (a, b)] == [pytest.approx((.09 + 1/48)**.5, rel=.03), pytest.approx(.83, rel=.03)]
-    assert a.truth.user_prior_precision[-1, -1].item() == pytest.approx((.3/.45)**2) and a.noise == .3
+    assert a.truth.prior('user').precision[-1, -1].item() == pytest.approx((.3/.45)**2) and a.noise == .3
 
 def test_what_is_expected_is_the_mean_over_many_drawings(small):
     "200 ratings of each pair, drawn and rounded here, against the table's mean."
@@ -119,8 +116,8 @@ def test_what_is_expected_is_the_mean_over_many_drawings(small):
 
 def test_the_truth_is_a_model_like_any_other(small, tmp_path):
     assert isinstance(small.truth, MatrixFactorization) and isinstance(small.ratings, Ratings)
-    p, q = small.truth.user_factors.detach(), small.truth.item_factors.detach()
-    assert (p @ q.T).std().item() == pytest.approx(.45, rel=.1) and small.truth.user_bias.std().item() == pytest.approx(.45, rel=.15)
+    p, q = (small.truth.rows(side)[:, :-1] for side in ('user', 'item'))
+    assert (p @ q.T).std().item() == pytest.approx(.45, rel=.1) and small.truth.rows('user')[:, -1].std().item() == pytest.approx(.45, rel=.15)
     assert (p.var(0)[:4].mean() > 2*p.var(0)[-8:].mean())
     small.truth.save(tmp_path/'m.safetensors')
     again = MatrixFactorization.load(tmp_path/'m.safetensors')
@@ -154,251 +151,6 @@ def test_the_global_seeds_do_not_matter():
 def test_bad_settings(wrong, says):
     with pytest.raises(ValueError, match=says): synthetic_ratings(**wrong)
 
-# ---- the copy for the next time
-
-CSV = 'userId,movieId,rating,timestamp\n' + ''.join(f'{u},{i},{1 + (u*i) % 9/2},{u + i}\n' for u in range(1, 60) for i in range(3, 90, 2))
-FILMS = 'movieId,title,genres\n3,Heat (1995),Action\n'
-KINDS = {'ratings.csv': CSV, 'ratings.dat': ''.join(f'{u}::{i}::{1 + (u*i) % 9/2}::{u + i}\n' for u in range(1, 60) for i in range(3, 90, 2)),
-         'u.data': ''.join(f'{u}\t{i}\t{1 + (u*i) % 5}\t{u + i}\n' for u in range(1, 60) for i in range(3, 90, 2))}
-
-@pytest.fixture
-def folder(tmp_path):
-    (tmp_path/'ml').mkdir()
-    (tmp_path/'ml'/'ratings.csv').write_text(CSV)
-    (tmp_path/'ml'/'movies.csv').write_text(FILMS)
-    return tmp_path/'ml'
-
-def loaded(place):
-    "What `load_fast` gives, whether it took the copy, and what it warned of."
-    taken, kept = [], scale._kept
-    def spy(*args):
-        taken.append(kept(*args))
-        return taken[-1]
-    with warnings.catch_warnings(record=True) as said, pytest.MonkeyPatch.context() as m:
-        warnings.simplefilter('always')
-        m.setattr(scale, '_kept', spy)
-        r = load_fast(place)
-    return r, taken[0] is not None, [str(w.message) for w in said]
-
-def same(a, b):
-    assert a.to_frame().equals(b.to_frame()) and a.rating_range == b.rating_range
-    assert [x.dtype for x in (a.users, a.items, a.values, a.timestamps)] == [torch.int32, torch.int32, torch.float32, torch.int64]
-    assert a.user_ids.tolist() == b.user_ids.tolist() and a.item_ids.tolist() == b.item_ids.tolist()
-    assert (a.movies is None) == (b.movies is None) and (a.movies is None or a.movies.equals(b.movies))
-
-def first(place):
-    r, taken, said = loaded(place)
-    assert not taken and not said
-    return r
-
-@pytest.mark.parametrize('name', KINDS)
-@pytest.mark.parametrize('place', ['folder', 'file', 'zip'])
-def test_the_second_load_is_the_first(tmp_path, name, place, capsys):
-    d = tmp_path/'ml'
-    d.mkdir()
-    (d/name).write_text(KINDS[name])
-    if place == 'zip':
-        with zipfile.ZipFile(tmp_path/'ml.zip', 'w') as z: z.write(d/name, f'ml/{name}')
-    source = {'folder': d, 'file': d/name, 'zip': tmp_path/'ml.zip'}[place]
-    same(first(source), load_ratings(source))
-    copy = tmp_path/'ml.zip.mfbook' if place == 'zip' else d/f'{name}.mfbook'
-    assert copy.exists() and copy.name in capsys.readouterr().out
-    again, taken, said = loaded(source)
-    assert taken and not said and capsys.readouterr().out == ''
-    same(again, load_ratings(source))
-
-def test_films_are_read_each_time(folder):
-    first(folder)
-    (folder/'movies.csv').write_text(FILMS.replace('Heat', 'Cold'))
-    again, taken, said = loaded(folder)
-    assert taken and again.titles([0]) == ['Cold (1995)']
-
-def test_the_ids_of_a_copy_are_read_only_and_its_tensors_are_private(folder):
-    first(folder)
-    r = loaded(folder)[0]
-    with pytest.raises(ValueError, match='read-only'): r.user_ids[0] = 7
-    before = (folder/'ratings.csv.mfbook').read_bytes()
-    for t in (r.users, r.values, r.timestamps): t.zero_()
-    assert (folder/'ratings.csv.mfbook').read_bytes() == before
-    same(loaded(folder)[0], load_ratings(folder))
-
-def test_a_copy_that_is_replaced_does_not_disturb_who_holds_it(folder):
-    first(folder)
-    r, old = loaded(folder)[0], load_ratings(folder).to_frame()
-    (folder/'ratings.csv').write_text(CSV.replace(',1.0,', ',5.0,'))
-    new, taken, said = loaded(folder)
-    assert not taken and r.to_frame().equals(old) and not new.to_frame().equals(old)
-
-def scratch(at): return lambda data: data[:at % len(data)] + bytes([data[at] ^ 1]) + data[at % len(data) + 1:]
-FAULTS = {'empty': lambda d: b'', 'cut': lambda d: d[:-8], 'cut in the head': lambda d: d[:50], 'cut in the middle': lambda d: d[:len(d)//2], 'longer': lambda d: d + bytes(8),
-          'garbage': lambda d: bytes(range(256))*40, 'zeros': lambda d: bytes(len(d)), 'the tail is zeros': lambda d: d[:-4096] + bytes(4096),
-          'the last bit': scratch(-1), 'a bit in the middle': lambda d: scratch(len(d)//2)(d), 'the head': scratch(0), 'text': lambda d: b'{"a": 1}', 'a csv': lambda d: CSV.encode()}
-@pytest.mark.parametrize('what', FAULTS)
-def test_a_damaged_copy_is_made_anew(folder, what):
-    first(folder)
-    copy = folder/'ratings.csv.mfbook'
-    copy.write_bytes(FAULTS[what](copy.read_bytes()))
-    r, taken, said = loaded(folder)
-    assert not taken and len(said) == 1 and 'ratings.csv.mfbook is damaged' in said[0] and 'read anew' in said[0]
-    same(r, load_ratings(folder))
-    assert loaded(folder)[1:] == (True, [])
-
-def test_a_source_that_changed_at_the_same_size(folder):
-    first(folder)
-    stat = (folder/'ratings.csv').stat()
-    (folder/'ratings.csv').write_text(CSV.replace(',1.0,', ',5.0,'))
-    os.utime(folder/'ratings.csv', ns=(stat.st_atime_ns, stat.st_mtime_ns + 1_000_000))
-    assert (folder/'ratings.csv').stat().st_size == stat.st_size
-    r, taken, said = loaded(folder)
-    assert not taken and 'was made from an older or another file' in said[0] and (r.values == 1).sum() == 0
-    assert loaded(folder)[1:] == (True, [])
-
-def test_a_source_of_another_size_and_the_same_time(folder):
-    first(folder)
-    stat = (folder/'ratings.csv').stat()
-    (folder/'ratings.csv').write_text(CSV + '99,3,1.0,5\n')
-    os.utime(folder/'ratings.csv', ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    r, taken, said = loaded(folder)
-    assert not taken and len(said) == 1 and r.n_users == 60
-
-def test_a_copy_of_another_version(folder, monkeypatch):
-    first(folder)
-    monkeypatch.setattr(scale, 'KEPT', '2')
-    assert loaded(folder)[1] is False and loaded(folder)[1:] == (True, [])
-
-def test_the_scale_is_part_of_the_key(tmp_path):
-    "The same ratings.dat is of another data set, with another scale, when users.dat lies beside it."
-    (tmp_path/'ratings.dat').write_text(KINDS['ratings.dat'])
-    assert first(tmp_path).rating_range == (.5, 5.)
-    (tmp_path/'users.dat').write_text('1::F::1::10::48067\n')
-    r, taken, said = loaded(tmp_path)
-    assert not taken and r.rating_range == (1., 5.)
-
-@pytest.mark.parametrize('error', [PermissionError(13, 'Permission denied'), OSError(28, 'No space left on device')], ids=['read-only', 'disk full'])
-def test_where_nothing_can_be_written_it_goes_on_with_a_word(folder, monkeypatch, error):
-    def refuse(*args, **kw): raise error
-    monkeypatch.setattr(tempfile, 'mkstemp', refuse)
-    r, taken, said = loaded(folder)
-    assert not taken and len(said) == 1 and 'no copy for the next time could be written' in said[0] and error.strerror in said[0]
-    same(r, load_ratings(folder))
-    assert sorted(p.name for p in folder.iterdir()) == ['movies.csv', 'ratings.csv']
-
-@pytest.mark.skipif(not hasattr(os, 'geteuid') or os.geteuid() == 0, reason='root may write everywhere')
-def test_a_folder_that_may_not_be_written(folder):
-    folder.chmod(0o500)
-    try: r, taken, said = loaded(folder)
-    finally: folder.chmod(0o700)
-    assert not taken and 'no copy' in said[0] and len(r) == CSV.count('\n') - 1
-
-def test_an_interrupted_write_leaves_the_old_copy_or_none(folder, monkeypatch):
-    def half(tensors, file, metadata):
-        Path(file).write_bytes(b'half')
-        raise KeyboardInterrupt
-    with monkeypatch.context() as m:
-        m.setattr(scale, 'save_file', half)
-        with pytest.raises(KeyboardInterrupt): load_fast(folder)
-        assert sorted(p.name for p in folder.iterdir()) == ['movies.csv', 'ratings.csv']
-    first(folder)
-    before = (folder/'ratings.csv.mfbook').read_bytes()
-    os.utime(folder/'ratings.csv', ns=(5, 5))
-    with monkeypatch.context() as m:
-        m.setattr(scale, 'save_file', half)
-        with pytest.raises(KeyboardInterrupt), warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            load_fast(folder)
-    assert (folder/'ratings.csv.mfbook').read_bytes() == before and len(list(folder.iterdir())) == 3
-
-def test_what_is_to_be_warned_of_is_said_each_time(folder):
-    (folder/'ratings.csv').write_text(CSV + '1,3,5.0,999\n')
-    for _ in range(2):
-        r, taken, said = loaded(folder)
-        assert not taken and len(said) == 1 and 'left out 1 of' in said[0]
-    assert not (folder/'ratings.csv.mfbook').exists()
-
-def test_bad_input_is_told_as_ever(folder):
-    (folder/'ratings.csv').write_text(CSV.replace(',1.0,', ',ten,', 1))
-    with pytest.raises(ValueError, match="line .*'rating': 'ten' is not a number"): load_fast(folder)
-    with pytest.raises(FileNotFoundError, match='nothing at'): load_fast(folder/'nowhere')
-    assert not (folder/'ratings.csv.mfbook').exists()
-
-def _load_often(args):
-    place, n = args
-    sums = set()
-    for _ in range(n):
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            os.utime(place/'ratings.csv')                             # the copy is old at once, and written anew
-            r = load_fast(place)
-        sums.add((len(r), float(r.values.double().sum()), int(r.timestamps.sum())))
-    return sums
-
-def test_two_processes_at_once(folder):
-    r = first(folder)
-    with multiprocessing.get_context('spawn').Pool(2) as pool: sums = pool.map(_load_often, [(folder, 30)]*2)
-    assert set.union(*sums) == {(len(r), float(r.values.double().sum()), int(r.timestamps.sum()))}
-    assert sorted(p.name for p in folder.iterdir()) == ['movies.csv', 'ratings.csv', 'ratings.csv.mfbook']
-
-# ---- the step by hand
-
-CXX = any(shutil.which(c) for c in (os.environ.get('CXX') or 'g++', 'c++', 'clang++'))
-UPDATES = ['closed_form', pytest.param('compiled', marks=pytest.mark.skipif(not CXX, reason='no C++ compiler'))]
-
-@pytest.fixture
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-@pytest.mark.parametrize('update', UPDATES)
-def test_an_epoch_by_hand_is_autograds(small, one_thread, update):
-    "Every tensor to 1e-5, the last batch shorter, rows many times in a batch, prices and a rate that show; the mean does not move."
-    train = small.ratings.take(slice(0, 60_000, 3))
-    models = [MatrixFactorization(train, k=8, init_std=.3) for _ in range(2)]
-    start = [t.detach().clone() for t in models[0].parameters()]
-    a, b = (fit_sgd(m, train, epochs=1, lr=8., decay=.3, bias_decay=.2, batch_size=1500, update=u) for m, u in zip(models, (sgd, getattr(scale, update))))
-    assert len(train) % 1500 and a.rows[0]['train'] == pytest.approx(b.rows[0]['train'], abs=1e-5)
-    for (name, x), y, before in zip(models[0].named_parameters(), models[1].parameters(), start):
-        assert (x - y).abs().max() < 1e-5, name
-        assert ((x - before).abs().max() > .05) == (name != 'mu'), f'{name}: a step that shows'
-
-def test_a_step_by_hand_leaves_other_rows_alone_and_no_gradient(small, one_thread):
-    model = MatrixFactorization(small.ratings, k=4)
-    before, batch = model.user_factors.detach().clone(), next(batches(small.ratings.take(slice(100)), 64, 0))
-    squared = closed_form(model)(*batch, 1., .1, .1)
-    moved = (model.user_factors != before).any(1).nonzero()[:, 0]
-    assert set(moved.tolist()) <= set(batch[0].tolist()) and len(moved) and model.user_factors.grad is None
-    assert isinstance(squared, float) and squared > 0
-
-def test_training_by_hand_learns_and_resumes(small, tmp_path, one_thread):
-    split = split_random(small.ratings, seed=0)
-    how = dict(lr=10., batch_size=256, update=closed_form, patience=99)
-    whole, halves = (MatrixFactorization(split.train, k=8) for _ in range(2))
-    h = fit_sgd(whole, split.train, split.valid, epochs=6, **how)
-    assert h.rows[-1]['train'] < h.rows[0]['train'] - .03
-    class Stop(Exception): pass
-    def stopping(model):
-        step, n = closed_form(model), 0
-        def once(*args):
-            nonlocal n
-            n += 1
-            if n > 3*(len(split.train)//256 + 1): raise Stop
-            return step(*args)
-        once.state_dict, once.load_state_dict = step.state_dict, step.load_state_dict
-        return once
-    stopping.__name__ = 'closed_form'
-    with pytest.raises(Stop): fit_sgd(halves, split.train, split.valid, epochs=6, checkpoint=tmp_path/'c', **how | dict(update=stopping))
-    again = MatrixFactorization(split.train, k=8)
-    fit_sgd(again, split.train, split.valid, epochs=6, checkpoint=tmp_path/'c', **how)
-    for x, y in zip(whole.parameters(), again.parameters()): assert torch.equal(x, y)
-
-def test_without_a_compiler_it_says_so_and_goes_on(small, monkeypatch):
-    monkeypatch.setenv('PATH', '')
-    monkeypatch.delenv('CXX', raising=False)
-    model = MatrixFactorization(small.ratings, k=4)
-    with pytest.warns(UserWarning, match=r'no C\+\+ compiler is here'): step = compiled(model)
-    assert step.by_hand is scale._by_hand and step(*next(batches(small.ratings, 64, 0)), 1., 0., 0.) > 0
-
 # ---- a start on parts of the users
 
 @pytest.fixture(scope='module')
@@ -410,58 +162,60 @@ def parted():
 def asked(train, share): return torch.rand(train.n_users, generator=torch.Generator().manual_seed(1)) < share
 
 def test_films_come_from_the_users_asked_and_the_others_take_their_rows(parted):
-    train, _, model, begun = parted
+    train, _, model, start = parted
     mine = asked(train, .3)
     part, alone = train.take(mine[train.users.long()]), MatrixFactorization(train, k=4)
-    h = fit_als(alone, part, sweeps=3, decay=.03*part.values.std(correction=0).item(), bias_decay=.02, per_rating=True, steps=3)
-    assert torch.equal(rows_of(model, 'item'), rows_of(alone, 'item'))
-    theirs, rows = rows_of(alone, 'user')[mine], rows_of(model, 'user')
+    unit = part.values.std(correction=0).item()
+    h = fit_als(alone, part, sweeps=3, reg=.03*unit, bias_reg=.02, per_rating=True, cg_steps=3)
+    assert torch.equal(model.rows('item'), alone.rows('item'))
+    theirs, rows = alone.rows('user')[mine], model.rows('user')
     assert torch.equal(rows[mine], theirs) and .2 < mine.float().mean() < .4
     assert all((theirs == row).all(1).any() for row in rows[~mine]) and len(rows[~mine].unique(dim=0)) > 20
-    assert begun.share == .3 and begun.variance == pytest.approx(1.3*h.rows[-1]['train']**2) and not begun.covariances.any()
+    assert start.share == .3 and not start.covariances.any()
+    assert start.noise_variance == pytest.approx(1.3*h.rows[-1]['train']**2)
 
 def test_a_second_share_is_fitted_by_variational_bayes_from_where_the_first_stopped(parted):
-    train, _, first, begun = parted
+    train, _, first, start = parted
     model = MatrixFactorization(train, k=4)
     more = start_on_parts(model, train, shares=(.3, .6), sweeps=3, seed=1)
-    part, state = train.take(asked(train, .6)[train.users.long()]), None
     again = MatrixFactorization(train, k=4)
     again.load_state_dict(first.state_dict())
-    state = _Means(again, part, 0)
-    state.variance.fill_(begun.variance)                                      # the first knew nothing of covariances
-    before = rows_of(again, 'item')
-    state.side('user', again, 3)
-    state.side('item', again, 3)
-    films = rows_of(again, 'item')
-    torch.testing.assert_close(rows_of(model, 'item'), films + .5*(films - before))
-    assert more.share == .6 and more.variance == pytest.approx(state.variance.item(), rel=1e-5)
-    torch.testing.assert_close(more.covariances, state.item)
+    part = train.take(asked(train, .6)[train.users.long()])
+    solver = VariationalSolver(again, part, features=0, cg_steps=3, start=0)
+    solver.noise_variance = start.noise_variance                       # the first knew nothing of covariances
+    before = again.rows('item')
+    solver.update_side('user')
+    solver.update_side('item')
+    films = again.rows('item')
+    torch.testing.assert_close(model.rows('item'), films + .5*(films - before))
+    assert more.share == .6 and more.noise_variance == pytest.approx(solver.noise_variance, rel=1e-5)
+    torch.testing.assert_close(more.covariances, solver.covariances['item'])
 
-def test_films_are_as_unsure_as_they_were_with_their_share_of_the_ratings(parted):
-    train, _, _, _ = parted
+def test_films_are_as_uncertain_as_they_were_with_their_share_of_the_ratings(parted):
+    train = parted[0]
     model = MatrixFactorization(train, k=4)
-    state, C = _Means(model, train, 0), torch.eye(5)*torch.arange(1., 5)[:, None, None]
-    for p in (model.item_factors, model.user_bias): p.data += 1               # since the state was made
-    kinds, taken = len(state.item), []
-    state.side = lambda name, *a: taken.append((name, state.item.clone(), state.variance.item(), int(state.sweeps)))
-    Begun(.3, C, 1/4)(state, model, 3)
-    name, item, variance, sweeps = taken[0]
-    assert (name, variance, sweeps) == ('user', pytest.approx(.3), 1)
-    assert [int(c[0, 0]) for c in item] == [min(max(1, kind - 1), 4) for kind in range(kinds)]
-    for n in ('user', 'item'): assert torch.equal(getattr(state, f'{n}_before'), rows_of(model, n))
+    solver, C = VariationalSolver(model, train, features=0, start=0), torch.eye(5)*torch.arange(1., 5)[:, None, None]
+    for side in ('user', 'item'): model.put_rows(side, model.rows(side) + 1)          # since the solver was made
+    bins, taken = len(solver.covariances['item']), []
+    solver.update_side = lambda side: taken.append((side, solver.covariances['item'].clone(), solver.noise_variance, solver.sweeps))
+    solver.begin(PartialStart(.3, C, 1/4))
+    side, item, variance, sweeps = taken[0]
+    assert (side, variance, sweeps) == ('user', pytest.approx(.3), 1)
+    assert [int(c[0, 0]) for c in item] == [min(max(1, b - 1), 4) for b in range(bins)]
+    for side in ('user', 'item'): assert torch.equal(solver.rows_before[side], model.rows(side))
 
 def test_each_share_is_told_how_much_smaller_the_one_before_was(parted, monkeypatch):
-    train, ratios, real = parted[0], [], Begun.__call__
-    monkeypatch.setattr(Begun, '__call__', lambda self, *a: ratios.append(self.share) or real(self, *a))
-    begun = start_on_parts(MatrixFactorization(train, k=4), train, shares=(.1, .2, .8), sweeps=1)
-    assert ratios == pytest.approx([1/2, 1/4]) and begun.share == .8
+    train, ratios, real = parted[0], [], VariationalSolver.begin
+    monkeypatch.setattr(VariationalSolver, 'begin', lambda self, start: ratios.append(start.share) or real(self, start))
+    start = start_on_parts(MatrixFactorization(train, k=4), train, shares=(.1, .2, .8), sweeps=1)
+    assert ratios == pytest.approx([1/2, 1/4]) and start.share == .8
 
 def test_it_is_a_better_start_than_none(parted):
     train, valid, _, _ = parted
     errors = []
     for start in (lambda m: start_on_parts(m, train, shares=(.3, .6)), lambda m: 0):
         model = MatrixFactorization(train, k=4)
-        fit_variational(model, train, sweeps=2, start=start(model), habits=0)
+        fit_variational(model, train, sweeps=2, start=start(model), features=0)
         errors.append(rmse(model.predict(valid), valid))
     assert errors[0] < errors[1]
 
@@ -469,7 +223,7 @@ def test_the_same_seed_makes_the_same_start(parted):
     train, _, model, _ = parted
     again = MatrixFactorization(train, k=4)
     start_on_parts(again, train, shares=(.3,), sweeps=3, seed=1)
-    assert torch.equal(rows_of(again, 'user'), rows_of(model, 'user'))
+    assert torch.equal(again.rows('user'), model.rows('user'))
 
 @pytest.mark.parametrize('shares, says', [((), 'shares is'), ((0, .5), 'above 0'), ((.5, 1.5), 'at most 1'), ((.5, .2), 'above the one'),
                                           ((.2, .2), 'above the one'), ((1e-9,), 'larger one')])
@@ -482,10 +236,10 @@ def test_ratings_of_another_shape_are_refused(parted):
 def test_a_single_share_needs_no_brackets(parted):
     train, _, model, _ = parted
     again = MatrixFactorization(train, k=4)
-    begun = start_on_parts(again, train, shares=.3, sweeps=3, seed=1)
-    assert begun.share == .3 and torch.equal(rows_of(again, 'item'), rows_of(model, 'item'))
+    start = start_on_parts(again, train, shares=.3, sweeps=3, seed=1)
+    assert start.share == .3 and torch.equal(again.rows('item'), model.rows('item'))
 
 def test_a_start_made_with_other_factors_is_refused(parted):
-    train, _, _, begun = parted
-    with pytest.raises(ValueError, match='begun with 4 factors, and the model has 3'):
-        fit_variational(MatrixFactorization(train, k=3), train, sweeps=1, start=begun, habits=0)
+    train, _, _, start = parted
+    with pytest.raises(ValueError, match='the start has 4 factors, the model 3'):
+        fit_variational(MatrixFactorization(train, k=3), train, sweeps=1, start=start, features=0)

@@ -3,11 +3,15 @@
 Needs chromium (`tools/install_browser.sh`). Without it these tests are skipped and say so; with MFBOOK_BROWSER=1, as in
 CI, they fail instead.
 """
-import importlib.util, os, re, shutil, subprocess, sys
+import ast, html, importlib.util, os, re, shutil, subprocess, sys
 from pathlib import Path
 
 import pytest
+from execnb.nbio import read_nb
+from fastcore.docments import docments
+from mfbook.all import fit_sgd
 from nbdev.config import get_config
+from nbdev.doclinks import patch_name
 
 root = Path(__file__).resolve().parent.parent
 site = root/'_docs'
@@ -60,22 +64,50 @@ def names(): return sorted(p.relative_to(site).as_posix() for p in site.rglob('*
 def test_every_page_is_there(base):
     "One for each notebook, one for each module's reference, and the page for lost readers; and no stylesheet asks another server for a font."
     notebooks = {re.sub(r'^\d+_', '', p.relative_to(root/'nbs').as_posix()).removesuffix('.ipynb') for p in (root/'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts}
-    reference = {f'reference/{p.stem}' for p in (root/'mfbook').glob('*.py') if p.stem[0] != '_'}
+    reference = {f'reference/{p.stem}' for p in (root/'mfbook').glob('*.py') if p.stem[0] != '_' and p.stem != 'all'}
     assert {n.removesuffix('.html') for n in names()} == notebooks | reference and (site/'404.html').is_file()
     assert [p.name for p in site.rglob('*.css') if re.search(r'@import|url\([\'"]?(https?:)?//', p.read_text(encoding='utf-8'))] == []
 
-def test_a_lesson_shows_its_code_with_the_way_to_the_source(base):
-    "Each public function of a module stands open in its lesson under its own heading, which links to its line; the reference has its parameters."
-    lesson, reference = ((site/f'{n}.html').read_text(encoding='utf-8') for n in ('training', 'reference/training'))
-    source = (root/'mfbook'/'training.py').read_text(encoding='utf-8').splitlines()
-    for name in ('fit_sgd', 'tune_sgd', 'batches', 'penalised_loss'):
+def read(name): return (site/f'{name}.html').read_text(encoding='utf-8')
+
+@pytest.mark.parametrize('module, functions', {'training': ['batches', 'penalized_loss', 'cosine'], 'runs': ['fit', 'fit_sgd', 'tune_sgd']}.items())
+def test_a_lesson_shows_its_code_with_the_way_to_the_source(base, module, functions):
+    "Each public function of a module stands open in its lesson under its own heading, which links to its line, and in the reference."
+    lesson, reference = read(module), read(f'reference/{module}')
+    source = (root/'mfbook'/f'{module}.py').read_text(encoding='utf-8').splitlines()
+    for name in functions:
         line = next(i for i, l in enumerate(source, 1) if l.startswith(f'def {name}('))
         for text in (lesson, reference):
-            assert f'id="{name}"' in text and f'{cfg.git_url}/blob/{cfg.branch}/mfbook/training.py#L{line}"' in text, name
+            assert f'id="{name}"' in text and f'{cfg.git_url}/blob/{cfg.branch}/mfbook/{module}.py#L{line}"' in text, name
         assert re.search(rf'<span class="kw">def</span> <span class="fu">{name}</span>', lesson), f'{name} is folded away'
-    plain = re.sub(r'<[^>]+>', '', reference)
-    assert 'price of the factors&#x27; squared length, per rating' in plain or "price of the factors’ squared length, per rating" in plain
-    assert 'href="../training.html#fit_sgd"' in reference and 'href="../model.html#matrixfactorization"' in reference
+
+def test_the_reference_has_parameters_and_the_ways_on(base):
+    reference = read('reference/runs')
+    plain = html.unescape(re.sub(r'<[^>]+>', '', reference)).replace('’', "'")
+    notes = docments(fit_sgd)
+    assert notes['reg'] and notes['bias_reg']
+    for words in (notes['reg'], notes['bias_reg']): assert words.replace('`', '') in plain
+    assert 'href="../runs.html#fit_sgd"' in reference and 'href="../model.html#matrixfactorization"' in reference
+    assert 'id="matrixfactorization.save"' in reference, 'a method that is patched onto the class of another module'
+
+def machinery():
+    "Each definition of an `#| exporti` cell, with its module, and `def` or `class`; not methods that are patched onto a class."
+    for path in sorted((root/'nbs').glob('[0-9][0-9]_*.ipynb')):
+        for cell in read_nb(path).cells:
+            if cell.cell_type == 'code' and re.search(r'^#\| *exporti\b', cell.source, re.M):
+                for node in ast.parse(cell.source).body:
+                    if isinstance(node, ast.ClassDef): yield path.stem[3:], 'class', node.name
+                    elif isinstance(node, ast.FunctionDef) and patch_name(node) == node.name: yield path.stem[3:], 'def', node.name
+
+def test_machinery_stands_open_and_outside_the_reference(base):
+    "Code of `#| exporti` cells is shown in its lesson, where a link can lead to it; the reference has what a user calls."
+    found = list(machinery())
+    assert len(found) > 10
+    for module, kind, name in found:
+        lesson = read(module)
+        assert re.search(rf'<span class="kw">{kind}</span> (<span class="fu">)?{name}\b', lesson), f'{module}.{name} is not shown'
+        assert f'id="{name.lower()}"' in lesson, f'{module}.{name} has no place'
+        assert f'id="{name.lower()}"' not in read(f'reference/{module}'), f'{module}.{name} is in the reference'
 
 LOOKS = dict(light=('light', 1280), dark=('dark', 1280), phone=('light', 390))
 
@@ -106,7 +138,7 @@ def test_formulas_are_set(browser, base):
             assert page.locator('.math').count() == page.locator('.math .katex').count(), name
             assert page.locator('.katex-error').count() == 0, name
 
-@pytest.mark.parametrize('words, leads', [('fit_sgd', r'training\.html#fit_sgd$'), ('Koren', r'\.html')])
+@pytest.mark.parametrize('words, leads', [('fit_sgd', r'runs\.html#fit_sgd$'), ('Koren', r'\.html')])
 def test_search(browser, base, words, leads):
     "A function, and a word from a lesson."
     with Visit(browser, base) as v:
@@ -179,7 +211,7 @@ def test_the_keyboard_reaches_everything(browser, base):
 def test_the_sidebar_opens_on_a_phone(browser, base):
     with Visit(browser, base, 'light', 390) as v:
         page = v.open('index.html')
-        link = page.locator('#quarto-sidebar a', has_text='03 The model')
+        link = page.locator('#quarto-sidebar a', has_text='02 The model')
         assert link.bounding_box()['x'] < 0 or not link.is_visible()
         page.locator('.quarto-secondary-nav .quarto-btn-toggle').click()
         link.click()
@@ -191,12 +223,12 @@ def test_what_stands_beside_a_lesson(browser, base):
     with Visit(browser, base) as v:
         page = v.open('holdout.html')
         assert page.locator('.quarto-title-breadcrumbs').inner_text().split('\n')[0] == 'Lessons'
-        assert [a.get_attribute('href') for a in page.locator('.page-navigation a').all()] == ['ratings.html', 'model.html']
-        place = f'{cfg.user}/{cfg.repo}/blob/{cfg.branch}/nbs/02_holdout.ipynb'
+        assert [a.get_attribute('href') for a in page.locator('.page-navigation a').all()] == ['model.html', 'training.html']
+        place = f'{cfg.user}/{cfg.repo}/blob/{cfg.branch}/nbs/03_holdout.ipynb'
         assert page.get_by_text('Open in Colab').get_attribute('href') == f'https://colab.research.google.com/github/{place}'
         assert page.get_by_text('Report an issue').get_attribute('href') == f'{cfg.git_url}/issues/new'
         notebook = page.request.get(base + page.get_by_text('Download notebook').get_attribute('href'))
-        assert notebook.body() == (root/'nbs'/'02_holdout.ipynb').read_bytes()
+        assert notebook.body() == (root/'nbs'/'03_holdout.ipynb').read_bytes()
 
 def test_printing_leaves_the_page_alone(browser, base):
     "On paper there is the text, and nothing to click."

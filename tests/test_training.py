@@ -1,14 +1,15 @@
-"Training: gradients, the step, early stopping, resuming after SIGKILL, and what bad settings are told."
-import math, os, signal, subprocess, sys, time
+"Training: gradients, the steps, batches, schedules, the solver, and what bad settings are told."
+import io, math, os, shutil
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
-from mfbook.holdout import rmse, split_random, union
+from mfbook import training
+from mfbook.holdout import rmse, split_random
 from mfbook.model import MatrixFactorization
-from mfbook.ratings import Ratings, load_ratings
-from mfbook.training import adam, batches, constant, cosine, fit_sgd, penalised_loss, sgd, tune_sgd
+from mfbook.ratings import Ratings, load_sample
+from mfbook.training import SGDSolver, adam, batches, closed_form, compiled, constant, cosine, penalized_loss, sgd
 
 def small(n_users=40, n_items=30, n=600, seed=0):
     "Planted ratings: rank one plus noise."
@@ -25,20 +26,27 @@ def split(): return split_random(small(), seed=0)
 def tensors(m): return {n: t.detach().clone() for n, t in m.state_dict().items()}
 def same(a, b): return all(torch.equal(a[n], b[n]) for n in a)
 
+def learn(model, train, epochs, **kw):
+    "Drive a solver through all its epochs; the rows it gave."
+    solver = SGDSolver(model, train, epochs, **kw)
+    return [solver.sweep() for _ in range(epochs)]
+
 @settings(max_examples=25, deadline=None)
 @given(st.integers(1, 40), st.integers(1, 5), st.floats(0, 1), st.floats(0, 1), st.integers(0, 10**6))
-def test_slopes_by_autograd_equal_a_plain_loop(b, k, decay, bias_decay, seed):
+def test_gradients_by_autograd_equal_a_plain_loop(b, k, reg, bias_reg, seed):
     r = small()
     m = MatrixFactorization(r, k=k, seed=seed, init_std=.5).double()
     rows = torch.randint(0, len(r), (b,), generator=torch.Generator().manual_seed(seed))
     us, its, rs = r.users[rows], r.items[rows], r.values[rows].double()
-    penalised_loss(m, us, its, rs, decay, bias_decay)[1].backward()
+    penalized_loss(m, us, its, rs, reg, bias_reg)[1].backward()
     P, Q, bu, bi = (t.detach().numpy() for t in (m.user_factors, m.item_factors, m.user_bias, m.item_bias))
     gP, gQ, gu, gi = np.zeros_like(P), np.zeros_like(Q), np.zeros_like(bu), np.zeros_like(bi)
     for u, i, v in zip(us.tolist(), its.tolist(), rs.tolist()):
         e = v - (m.mu.item() + bu[u] + bi[i] + P[u] @ Q[i])
-        gP[u] += 2*(-e*Q[i] + decay*P[u])/b; gQ[i] += 2*(-e*P[u] + decay*Q[i])/b
-        gu[u] += 2*(-e + bias_decay*bu[u])/b; gi[i] += 2*(-e + bias_decay*bi[i])/b
+        gP[u] += 2*(-e*Q[i] + reg*P[u])/b
+        gQ[i] += 2*(-e*P[u] + reg*Q[i])/b
+        gu[u] += 2*(-e + bias_reg*bu[u])/b
+        gi[i] += 2*(-e + bias_reg*bi[i])/b
     for grad, by_hand in [(m.user_factors.grad, gP), (m.item_factors.grad, gQ), (m.user_bias.grad, gu), (m.item_bias.grad, gi)]:
         np.testing.assert_allclose(grad.numpy(), by_hand, atol=1e-9)
 
@@ -61,201 +69,203 @@ def test_batches_depend_on_the_seed_only(split):
 def test_it_learns_what_was_planted(split):
     m = MatrixFactorization(split.train, k=4)
     before = rmse(m.predict(split.valid), split.valid)
-    h = fit_sgd(m, split.train, split.valid, epochs=60, batch_size=64, decay=.02, patience=60)
+    rows = learn(m, split.train, 60, batch_size=64, reg=.02)
     assert rmse(m.predict(split.valid), split.valid) < .75*before
-    assert h.frame().train.iloc[-1] < h.frame().train.iloc[0]
+    assert rows[-1]['train'] < rows[0]['train']
 
-def test_the_best_epochs_weights_are_restored(split):
-    m = MatrixFactorization(split.train, k=8, init_std=.5)
-    h = fit_sgd(m, split.train, split.valid, epochs=40, batch_size=64, lr=.03, decay=0, bias_decay=0, schedule=constant, patience=40)
-    v = h.frame().valid
-    assert h.best_epoch == v.idxmin() < len(v), 'this run must overfit, or the test shows nothing'
-    assert rmse(m.predict(split.valid), split.valid) == pytest.approx(v.min(), abs=1e-6)
-    assert rmse(m.predict(split.valid), split.valid) < v.iloc[-1]
-
-def test_patience_stops_it(split):
-    h = fit_sgd(MatrixFactorization(split.train, k=8, init_std=.5), split.train, split.valid, epochs=40, batch_size=64, lr=.03, decay=0,
-                bias_decay=0, schedule=constant, patience=3)
-    assert len(h.rows) == h.best_epoch + 3 < 40
-
-def test_without_validation_all_epochs_run_and_the_last_weights_stay(split):
-    m = MatrixFactorization(split.train, k=2)
-    h = fit_sgd(m, split.train, epochs=7)
-    assert len(h.rows) == h.best_epoch == 7 and h.frame().valid.isna().all()
+def test_training_improves_on_the_sample_in_two_epochs():
+    s = split_random(load_sample(), seed=0)
+    m = MatrixFactorization(s.train, k=8)
+    start = rmse(m.predict(s.valid), s.valid)
+    learn(m, s.train, 2)
+    assert rmse(m.predict(s.valid), s.valid) < start - .1
 
 def test_unseen_rows_stay_zero_and_mu_stays_the_mean(split):
     train = split.train.take(split.train.items > 4)
     m = MatrixFactorization(train, k=3)
-    fit_sgd(m, train, epochs=3)
+    learn(m, train, 3)
     assert (m.item_factors[:5] == 0).all() and (m.item_bias[:5] == 0).all() and (m.item_factors[5:] != 0).any()
-    assert m.mu.item() == pytest.approx(train.values.mean().item(), abs=1e-6)
+    assert m.mean == pytest.approx(train.values.mean().item(), abs=1e-6)
 
-def test_the_prior_left_behind_is_the_price_per_rating(split):
+def test_the_prior_left_behind_is_the_regularization_per_rating(split):
+    "After each epoch, whatever was there before."
     m = MatrixFactorization(split.train, k=3)
-    fit_sgd(m, split.train, epochs=1, decay=.3, bias_decay=.05)
-    assert m.prior_per_rating and torch.allclose(m.user_prior_precision, torch.diag(torch.tensor([.3, .3, .3, .05])))
-    assert torch.equal(m.user_prior_precision, m.item_prior_precision) and (m.user_prior_mean == 0).all()
+    solver = SGDSolver(m, split.train, reg=.3, bias_reg=.05)
+    for _ in range(2):
+        for side in 'user', 'item': m.set_prior(side, torch.ones(4), torch.ones(4, 4))
+        solver.sweep()
+        for side in 'user', 'item':
+            prior = m.prior(side)
+            assert prior.per_rating and (prior.mean == 0).all()
+            assert torch.allclose(prior.precision, torch.diag(torch.tensor([.3, .3, .3, .05])))
 
-@pytest.mark.parametrize('update', [adam, sgd])
+@pytest.mark.parametrize('update', [adam, sgd, closed_form])
 def test_the_same_seed_gives_the_same_model_another_seed_another(split, update):
     def fit(seed):
         m = MatrixFactorization(split.train, k=3)
-        fit_sgd(m, split.train, epochs=2, seed=seed, update=update, lr=.05)
+        learn(m, split.train, 2, seed=seed, update=update, lr=.05)
         return tensors(m)
     assert same(fit(1), fit(1)) and not same(fit(1), fit(2))
+
+# --- the solver ---
+
+@pytest.mark.parametrize('update', [adam, sgd, closed_form])
+@pytest.mark.parametrize('schedule', [cosine, constant, lambda done: 1 - done])
+def test_a_sweep_is_a_plain_loop_over_batches(split, update, schedule):
+    "The batches of seed and epoch, and the learning rate's course over the share of the run that is done: to the last bit."
+    n, how = len(split.train), dict(lr=.05, batch_size=64, seed=7)
+    a, b = MatrixFactorization(split.train, k=3), MatrixFactorization(split.train, k=3)
+    solver = SGDSolver(a, split.train, 4, reg=.1, bias_reg=.02, schedule=schedule, update=update, **how)
+    assert solver.unit == 'epoch'
+    step = update(b)
+    for epoch in range(4):
+        row, squared = solver.sweep(), 0.
+        for number, batch in enumerate(batches(split.train, 64, 7*100_003 + epoch)):
+            lr = .05*schedule((epoch + number*64/n)/4)
+            squared += step(*batch, lr, .1, .02)
+        assert row == dict(lr=lr, train=(squared/n)**.5)
+        for name, t in b.named_parameters(): assert torch.equal(t, a.get_parameter(name)), name
+
+def test_three_epochs_of_the_sample_give_the_known_values():
+    "Train and validation RMSE, to four digits."
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        s = split_random(load_sample(), seed=0)
+        m = MatrixFactorization(s.train, k=32)
+        solver, rows = SGDSolver(m, s.train), []
+        for _ in range(3): rows.append((solver.sweep()['train'], rmse(m.predict(s.valid), s.valid)))
+    finally: torch.set_num_threads(threads)
+    np.testing.assert_allclose(rows, [(.9832, .9278), (.8992, .8955), (.8622, .8801)], atol=2e-4)
+
+@pytest.mark.parametrize('done', [1, 3])
+@pytest.mark.parametrize('update', [adam, sgd, closed_form])
+def test_a_run_cut_in_two_is_the_same_to_the_last_bit(split, update, done):
+    how = dict(epochs=5, batch_size=64, lr=.05, seed=3, update=update)
+    whole, half, rest = (MatrixFactorization(split.train, k=3) for _ in range(3))
+    solver = SGDSolver(whole, split.train, **how)
+    rows = [solver.sweep() for _ in range(5)]
+    solver = SGDSolver(half, split.train, **how)
+    for _ in range(done): solver.sweep()
+    file = io.BytesIO()
+    torch.save(dict(model=half.state_dict(), solver=solver.state_dict()), file)
+    file.seek(0)
+    state = torch.load(file, weights_only=True)
+    rest.load_state_dict(state['model'])
+    solver = SGDSolver(rest, split.train, **how)
+    solver.load_state_dict(state['solver'])
+    assert [solver.sweep() for _ in range(5 - done)] == rows[done:]
+    assert same(tensors(rest), tensors(whole))
+
+def test_two_solvers_of_one_state_do_not_share_it(split):
+    a, b, c = (MatrixFactorization(split.train, k=3) for _ in range(3))
+    first = SGDSolver(a, split.train)
+    first.sweep()
+    state = first.state_dict()
+    twins = []
+    for m in b, c:
+        m.load_state_dict(a.state_dict())
+        twins.append(SGDSolver(m, split.train))
+        twins[-1].load_state_dict(state)
+    assert twins[0].sweep() == twins[1].sweep() and same(tensors(b), tensors(c))
+
+def test_beyond_its_epochs_the_learning_rate_stays_at_its_end(split):
+    "Half a cosine would rise again."
+    m = MatrixFactorization(split.train, k=2)
+    solver = SGDSolver(m, split.train, epochs=2)
+    rows = [solver.sweep() for _ in range(4)]
+    assert rows[0]['lr'] > rows[1]['lr'] > 0 and rows[2]['lr'] == rows[3]['lr'] == 0
 
 def test_another_update_can_be_handed_in(split):
     "An update without autograd, plain SGD in closed form, gives what `sgd` gives."
     class ClosedForm:
         def __init__(self, model): self.m = model
         @torch.no_grad()
-        def __call__(self, us, its, rs, lr, decay, bias_decay):
+        def __call__(self, us, its, rs, lr, reg, bias_reg):
             m, us, its = self.m, us.long(), its.long()
             p, q, bu, bi = m.user_factors[us], m.item_factors[its], m.user_bias[us], m.item_bias[its]
             e, s = rs - (m.mu + bu + bi + (p*q).sum(1)), 2*lr/len(rs)
-            m.user_factors.index_add_(0, us, s*(e[:, None]*q - decay*p)); m.item_factors.index_add_(0, its, s*(e[:, None]*p - decay*q))
-            m.user_bias.index_add_(0, us, s*(e - bias_decay*bu)); m.item_bias.index_add_(0, its, s*(e - bias_decay*bi))
+            m.user_factors.index_add_(0, us, s*(e[:, None]*q - reg*p))
+            m.item_factors.index_add_(0, its, s*(e[:, None]*p - reg*q))
+            m.user_bias.index_add_(0, us, s*(e - bias_reg*bu))
+            m.item_bias.index_add_(0, its, s*(e - bias_reg*bi))
             return e.square().sum().item()
     a, b = MatrixFactorization(split.train, k=4), MatrixFactorization(split.train, k=4)
-    ha = fit_sgd(a, split.train, epochs=5, update=ClosedForm, lr=.5)
-    hb = fit_sgd(b, split.train, epochs=5, update=sgd, lr=.5)
+    rows_a = learn(a, split.train, 5, update=ClosedForm, lr=.5)
+    rows_b = learn(b, split.train, 5, update=sgd, lr=.5)
     for n, t in tensors(a).items(): torch.testing.assert_close(t, tensors(b)[n], atol=1e-5, rtol=1e-4)
-    np.testing.assert_allclose(ha.frame().train, hb.frame().train, atol=1e-5)
+    np.testing.assert_allclose([r['train'] for r in rows_a], [r['train'] for r in rows_b], atol=1e-5)
 
 def test_cosine_falls_from_one_to_zero():
     v = [cosine(x/100) for x in range(101)]
     assert v[0] == 1 and v[-1] == pytest.approx(0) and all(a > b for a, b in zip(v, v[1:])) and constant(.7) == 1
-
-def test_tune_ranks_by_validation_and_never_asks_for_test(split):
-    f = tune_sgd(split.train, split.valid, [dict(k=2, decay=50.), dict(k=2, decay=.02), dict(k=4, lr=.02)], epochs=10, batch_size=64)
-    assert f.valid.is_monotonic_increasing and len(f) == 3 and f.decay.iloc[-1] == 50.
-
-def test_training_improves_on_the_sample_in_two_epochs():
-    s = split_random(load_ratings(), seed=0)
-    m = MatrixFactorization(s.train, k=8)
-    start = rmse(m.predict(s.valid), s.valid)
-    fit_sgd(m, s.train, s.valid, epochs=2)
-    assert rmse(m.predict(s.valid), s.valid) < start - .1
-
-# --- interruption ---
-
-KILLED = '''
-import sys, time, torch
-torch.set_num_threads(1)
-sys.path.insert(0, sys.argv[2])
-from test_training import small, split_random, MatrixFactorization, fit_sgd
-from mfbook.training import OptimizerStep
-class Slow(OptimizerStep):
-    def __call__(self, *a):
-        time.sleep(.002)
-        return super().__call__(*a)
-def adam(model): return Slow(model, lambda ps: torch.optim.Adam(ps, lr=1., eps=1e-4, fused=True))
-s = split_random(small(), seed=0)
-print('started', flush=True)
-fit_sgd(MatrixFactorization(s.train, k=4), s.train, s.valid, epochs=30, batch_size=16, patience=30, update=adam, checkpoint=sys.argv[1])
-'''
-
-@pytest.mark.parametrize('pause', [0., .05, .13] if not os.environ.get('MFBOOK_FULL') else [n/50 for n in range(50)])
-def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(tmp_path, pause):
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        checkpoint = tmp_path/'run.pt'
-        p = subprocess.Popen([sys.executable, '-c', KILLED, str(checkpoint), os.path.dirname(__file__)], stdout=subprocess.PIPE)
-        p.stdout.readline()
-        deadline = time.time() + 60
-        while not checkpoint.exists() and time.time() < deadline and p.poll() is None: time.sleep(.005)
-        time.sleep(pause)
-        assert p.poll() is None, 'the run ended before it was killed'
-        p.send_signal(signal.SIGKILL); p.wait()
-        done = len(torch.load(checkpoint, weights_only=True)['rows'])
-        assert 0 < done < 30
-        s = split_random(small(), seed=0)
-        kw = dict(epochs=30, batch_size=16, patience=30)
-        a, b = MatrixFactorization(s.train, k=4), MatrixFactorization(s.train, k=4)
-        hb = fit_sgd(b, s.train, s.valid, **kw)
-        ha = fit_sgd(a, s.train, s.valid, checkpoint=checkpoint, **kw)
-        assert same(tensors(a), tensors(b)) and ha.best_epoch == hb.best_epoch
-        assert ha.frame().drop(columns='seconds').equals(hb.frame().drop(columns='seconds'))
-    finally: torch.set_num_threads(threads)
-
-def test_a_finished_run_is_not_run_again(split, tmp_path):
-    a, b = MatrixFactorization(split.train, k=2), MatrixFactorization(split.train, k=2)
-    def never(model):
-        step = adam(model)
-        class Never:
-            def __call__(self, *args): raise AssertionError('a step was taken')
-            load_state_dict = step.load_state_dict
-        return Never()
-    never.__name__ = 'adam'
-    fit_sgd(a, split.train, epochs=3, checkpoint=tmp_path/'c')
-    fit_sgd(b, split.train, epochs=3, checkpoint=tmp_path/'c', update=never)
-    assert same(tensors(a), tensors(b))
-
-def test_a_checkpoint_of_another_run_is_refused(split, tmp_path):
-    c = tmp_path/'c.pt'
-    fit_sgd(MatrixFactorization(split.train, k=2), split.train, epochs=2, checkpoint=c)
-    for other, says in [(dict(lr=.5), 'lr was 0.01, is 0.5'), (dict(epochs=9), 'epochs'), (dict(update=sgd), 'update was adam, is sgd')]:
-        with pytest.raises(ValueError, match=says): fit_sgd(MatrixFactorization(split.train, k=2), split.train, **dict(epochs=2) | other, checkpoint=c)
-    with pytest.raises(ValueError, match='train was'): fit_sgd(MatrixFactorization(split.train, k=2), split.valid, epochs=2, checkpoint=c)
-    with pytest.raises(ValueError, match='k was 2, is 3'): fit_sgd(MatrixFactorization(split.train, k=3), split.train, epochs=2, checkpoint=c)
-
-def test_a_damaged_checkpoint_is_refused_and_named(split, tmp_path):
-    c = tmp_path/'c.pt'
-    fit_sgd(MatrixFactorization(split.train, k=2), split.train, epochs=2, checkpoint=c)
-    whole = c.read_bytes()
-    for cut in (0, 10, len(whole)//2, len(whole)-1):
-        c.write_bytes(whole[:cut])
-        with pytest.raises(ValueError, match='c.pt is damaged.*Delete it'): fit_sgd(MatrixFactorization(split.train, k=2), split.train, epochs=2, checkpoint=c)
-    torch.save({'a': 1}, c)
-    with pytest.raises(ValueError, match='no checkpoint of fit_sgd'): fit_sgd(MatrixFactorization(split.train, k=2), split.train, epochs=2, checkpoint=c)
-
-def test_a_full_disk_leaves_the_last_whole_checkpoint(split, tmp_path, monkeypatch):
-    c = tmp_path/'c.pt'
-    real, calls = os.replace, []
-    def full(a, b):
-        calls.append(a)
-        if len(calls) == 3: raise OSError(28, 'No space left on device')
-        return real(a, b)
-    monkeypatch.setattr(os, 'replace', full)
-    with pytest.raises(OSError, match='No space'): fit_sgd(MatrixFactorization(split.train, k=2), split.train, epochs=5, checkpoint=c)
-    monkeypatch.undo()
-    assert len(torch.load(c, weights_only=True)['rows']) == 2 and [p.name for p in tmp_path.iterdir()] == ['c.pt']
-    a, b = MatrixFactorization(split.train, k=2), MatrixFactorization(split.train, k=2)
-    fit_sgd(a, split.train, epochs=5, checkpoint=c); fit_sgd(b, split.train, epochs=5)
-    assert same(tensors(a), tensors(b))
-
-# --- bad input ---
-
-@pytest.mark.parametrize('bad, says', [(dict(lr=0), 'lr is 0'), (dict(lr=math.nan), 'lr is nan'), (dict(epochs=0), 'epochs is 0'),
-    (dict(epochs=1.5), 'epochs is 1.5'), (dict(batch_size=0), 'batch_size is 0'), (dict(patience=0), 'patience is 0'),
-    (dict(decay=-1), 'negative'), (dict(bias_decay=math.nan), 'negative')])
-def test_bad_settings_are_named(split, bad, says):
-    with pytest.raises(ValueError, match=says): fit_sgd(MatrixFactorization(split.train, k=2), split.train, **bad)
-
-def test_bad_ratings_are_named(split):
-    m = MatrixFactorization(split.train, k=2)
-    with pytest.raises(ValueError, match='train holds no ratings'): fit_sgd(m, split.train.take(slice(0, 0)))
-    with pytest.raises(ValueError, match='valid holds no ratings'): fit_sgd(m, split.train, split.train.take(slice(0, 0)))
-    with pytest.raises(ValueError, match='valid has .* users'): fit_sgd(m, split.train, small(n_users=20, n=300))
-
-def test_steps_that_are_too_long_stop_with_advice(split):
-    with pytest.raises(FloatingPointError, match=r'epoch \d+, batch \d+.*it was 1000000'):
-        fit_sgd(MatrixFactorization(split.train, k=2, init_std=1.), split.train, update=sgd, lr=1e6)
-
-def test_progress_is_quiet_under_ci_and_shown_when_asked(split, capsys, monkeypatch):
-    monkeypatch.setenv('CI', 'true')
-    fit_sgd(MatrixFactorization(split.train, k=2), split.train, epochs=2)
-    assert capsys.readouterr().err == ''
-    fit_sgd(MatrixFactorization(split.train, k=2), split.train, split.valid, epochs=2, progress=True)
-    err = capsys.readouterr().err
-    assert '2/2' in err and 'valid=' in err and 'train=' in err
 
 def test_ratings_that_are_not_contiguous(split):
     "Every second rating is a view with gaps in memory."
     some = split.train.take(slice(0, None, 2))
     assert not some.values.is_contiguous()
     a, b = (MatrixFactorization(some, k=2) for _ in range(2))
-    fit_sgd(a, some, epochs=1)
-    fit_sgd(b, split.train.take(torch.arange(0, len(split.train), 2)), epochs=1)
+    learn(a, some, 1)
+    learn(b, split.train.take(torch.arange(0, len(split.train), 2)), 1)
     assert same(tensors(a), tensors(b))
+
+# --- the step by hand ---
+
+CXX = any(shutil.which(c) for c in (os.environ.get('CXX') or 'g++', 'c++', 'clang++'))
+UPDATES = [closed_form, pytest.param(compiled, marks=pytest.mark.skipif(not CXX, reason='no C++ compiler'))]
+
+@pytest.fixture
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+@pytest.mark.parametrize('update', UPDATES)
+def test_an_epoch_by_hand_is_autograds(one_thread, update):
+    "Every tensor to 1e-5, the last batch shorter, rows many times in a batch, regularization and a rate that show; the mean does not move."
+    train = small(300, 200, 20_000)
+    models = [MatrixFactorization(train, k=8, init_std=.3) for _ in range(2)]
+    start = [t.detach().clone() for t in models[0].parameters()]
+    how = dict(lr=4., reg=.3, bias_reg=.2, batch_size=1500)
+    a, b = (learn(m, train, 1, update=u, **how) for m, u in zip(models, (sgd, update)))
+    assert len(train) % 1500 and a[0]['train'] == pytest.approx(b[0]['train'], abs=1e-5)
+    for (name, x), y, before in zip(models[0].named_parameters(), models[1].parameters(), start):
+        assert (x - y).abs().max() < 1e-5, name
+        assert ((x - before).abs().max() > .05) == (name != 'mu'), f'{name}: a step that shows'
+
+def test_a_step_by_hand_leaves_other_rows_alone_and_no_gradient(split, one_thread):
+    model = MatrixFactorization(split.train, k=4)
+    before, batch = model.user_factors.detach().clone(), next(batches(split.train.take(slice(100)), 16, 0))
+    squared = closed_form(model)(*batch, 1., .1, .1)
+    moved = (model.user_factors != before).any(1).nonzero()[:, 0]
+    assert set(moved.tolist()) <= set(batch[0].tolist()) and len(moved) and model.user_factors.grad is None
+    assert isinstance(squared, float) and squared > 0
+
+def test_training_by_hand_learns(split, one_thread):
+    rows = learn(MatrixFactorization(split.train, k=8), split.train, 6, lr=4., batch_size=64, update=closed_form)
+    assert rows[-1]['train'] < rows[0]['train'] - .03
+
+def test_without_a_compiler_it_says_so_and_goes_on(split, monkeypatch):
+    monkeypatch.setenv('PATH', '')
+    monkeypatch.delenv('CXX', raising=False)
+    model = MatrixFactorization(split.train, k=4)
+    with pytest.warns(UserWarning, match=r'no C\+\+ compiler is here'): step = compiled(model)
+    assert step.step_by_hand is training._step_by_hand and step(*next(batches(split.train, 64, 0)), 1., 0., 0.) > 0
+
+# --- bad input ---
+
+@pytest.mark.parametrize('bad, says', [(dict(lr=0), 'lr is 0'), (dict(lr=math.nan), 'lr is nan'), (dict(epochs=0), 'epochs is 0'),
+    (dict(epochs=1.5), 'epochs is 1.5'), (dict(batch_size=0), 'batch_size is 0'), (dict(batch_size=2.5), 'batch_size is 2.5'),
+    (dict(reg=-1), 'negative'), (dict(bias_reg=math.nan), 'negative')])
+def test_bad_settings_are_named(split, bad, says):
+    with pytest.raises(ValueError, match=says): SGDSolver(MatrixFactorization(split.train, k=2), split.train, **bad)
+
+def test_bad_ratings_are_named(split):
+    m = MatrixFactorization(split.train, k=2)
+    with pytest.raises(ValueError, match='train holds no ratings'): SGDSolver(m, split.train.take(slice(0, 0)))
+    with pytest.raises(ValueError, match='train has .* users'): SGDSolver(m, small(n_users=20, n=300))
+
+def test_steps_that_are_too_long_stop_with_advice(split):
+    with pytest.raises(FloatingPointError, match=r'epoch \d+, batch \d+.*it was 1000000'):
+        learn(MatrixFactorization(split.train, k=2, init_std=1.), split.train, 20, update=sgd, lr=1e6)

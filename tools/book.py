@@ -2,10 +2,15 @@
 
     python tools/book.py [nbs/01_ratings.ipynb ...]      # all of them without an argument
 
-All of them: the seconds that each lesson took go to `benchmarks/lessons.json`, for the home page to tell. Stops at the first cell that fails, and then leaves that notebook as it was. Cells flagged `#| notest` or `#| slow` keep
-the outputs they have. Figures are stored as SVG, and running twice gives the same bytes, cells that print timings apart.
+The seconds that each lesson took in a run of several go to `benchmarks/lessons.json`, for the home page to tell. Stops
+at the first cell that fails, and then leaves that notebook as it was. Cells flagged `#| notest` or `#| slow` keep the
+outputs they have. Figures are stored as SVG, and running twice gives the same bytes, cells that print timings apart.
 """
-import json, math, os, sys, time
+import json
+import math
+import os
+import sys
+import time
 from pathlib import Path
 
 root = Path(__file__).resolve().parent.parent
@@ -20,32 +25,55 @@ from nbdev.test import nbglob
 
 def skipped(cell, flags):
     "Whether `cell` carries one of the flags that keep it from running."
-    lines = [l[2:].split() for l in cell.source.splitlines() if l.startswith('#|')]
-    return cell.cell_type == 'code' and any(l and (l[0] in flags or l[:2] == ['eval:', 'false']) for l in lines)
+    if cell.cell_type != 'code':
+        return False
+    for line in cell.source.splitlines():
+        words = line[2:].split() if line.startswith('#|') else []
+        if words and (words[0] in flags or words[:2] == ['eval:', 'false']):
+            return True
+    return False
 
 def run_book(path, flags):
-    "Execute the notebook at `path` in place; raises what its first failing cell raised."
-    nb, shell = read_nb(path), CaptureShell(path, mpl_format='svg')
+    "Execute the notebook at `path` in place; says what its first failing cell raised, and ends."
+    nb = read_nb(path)
     for cell in nb.cells:
-        if cell.cell_type == 'code' and not skipped(cell, flags): cell.outputs = []
+        if cell.cell_type == 'code' and not skipped(cell, flags):
+            cell.outputs = []
+
+    shell = CaptureShell(path, mpl_format='svg')
     os.chdir(path.parent)
-    try: shell.run_all(nb, exc_stop=True, preproc=lambda c: skipped(c, flags))
-    except Exception: raise SystemExit(shell.prettytb(fname=path)) from None
+    try:
+        shell.run_all(nb, exc_stop=True, preproc=lambda cell: skipped(cell, flags))
+    except Exception:
+        raise SystemExit(shell.prettytb(fname=path)) from None
+
     clean_nb(nb)
-    tmp = path.with_suffix('.tmp')
-    write_nb(nb, tmp)
-    os.replace(tmp, path)
+    whole = path.with_suffix('.tmp')
+    write_nb(nb, whole)
+    os.replace(whole, path)
+
+def run_alone(path):
+    "Execute one notebook in a process of its own: a lesson starts with nothing in memory, as its reader does."
+    start = time.time()
+    code = os.spawnv(os.P_WAIT, sys.executable, [sys.executable, __file__, str(path)])
+    if code:
+        raise SystemExit(code)
+    return time.time() - start
+
+def run_all(paths):
+    "Execute several notebooks, and write down how long each lesson took. Lessons that are gone are forgotten."
+    old = json.loads(LESSONS.read_text(encoding='utf-8')) if LESSONS.exists() else {}
+    seconds = {name: s for name, s in old.items() if (root/'nbs'/f'{name}.ipynb').exists()}
+    for path in paths:
+        took = run_alone(path)
+        print(f'{path.name:24} {took:5.1f} s')
+        if path.name[:2].isdigit():
+            seconds[path.stem] = math.ceil(took)
+        LESSONS.write_text(json.dumps(seconds, indent=1, sort_keys=True) + '\n', encoding='utf-8')
 
 if __name__ == '__main__':
-    flags = set(get_config(root/'settings.ini').tst_flags.split())
     paths = [Path(p).resolve() for p in sys.argv[1:]] or sorted(nbglob(root/'nbs', as_path=True))
-    if len(paths) == 1: run_book(paths[0], flags)
+    if len(paths) == 1:
+        run_book(paths[0], set(get_config(root/'settings.ini').tst_flags.split()))
     else:
-        seconds = json.loads(LESSONS.read_text(encoding='utf-8')) if LESSONS.exists() else {}
-        for p in paths:                    # one process each: a lesson starts with nothing in memory, as its reader does
-            t = time.time()
-            code = os.spawnv(os.P_WAIT, sys.executable, [sys.executable, __file__, str(p)])
-            if code: raise SystemExit(code)
-            print(f'{p.name:24} {time.time()-t:5.1f} s')
-            if p.name[:2].isdigit(): seconds[p.stem] = math.ceil(time.time() - t)
-            LESSONS.write_text(json.dumps(seconds, indent=1, sort_keys=True) + '\n', encoding='utf-8')
+        run_all(paths)

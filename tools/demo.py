@@ -1,61 +1,83 @@
-"""The main job of the book, from rating files to films to watch, with the methods of lessons 01 to 06.
+"""The main job of the book, from rating files to films to watch, with the methods of its first part.
 
     python tools/demo.py [a MovieLens folder or zip]      # the sample that ships, without an argument
 """
-import sys, time
+import sys
+import time
 from pathlib import Path
+
 import torch
-from mfbook.ratings import load_ratings
-from mfbook.holdout import split_random, union, rating_counts, rmse, mae, mean_baseline, fit_biases, tune_biases
-from mfbook.model import MatrixFactorization
-from mfbook.training import fit_sgd
-from mfbook.recommending import favourites_beside, films_where
+from mfbook.all import (MatrixFactorization, concat, favorites_beside, films_where, fit_biases, fit_sgd, load_ratings,
+                        load_sample, mae, rating_counts, rmse, split_random, tune_biases)
 
 SAVED = Path('.demo')/'model.safetensors'
+MIN_RATINGS = 20     # films with fewer are not recommended
+N_FILMS = 10
 
-def timed(fit):
-    "What `fit()` returns, and how many seconds it took."
-    start = time.perf_counter()
-    return fit(), time.perf_counter() - start
+def mean_only(split, everything):
+    "The mean of all ratings for everybody: a model without factors, whose biases are still zero."
+    return MatrixFactorization(everything, k=0)
+
+def biases(split, everything):
+    "Choose the regularization on the validation ratings, then fit train and validation together."
+    model = MatrixFactorization(everything, k=0)
+    fit_biases(model, everything, **tune_biases(split.train, split.valid))
+    return model
 
 def sgd(split, everything, k=128):
-    "Train, stopping by the validation ratings; then refit on train and validation together for as many epochs."
+    "Train, watching the validation ratings; then fit train and validation together, for as many epochs."
     fit_sgd(MatrixFactorization(split.train, k=k), split.train, split.valid)
     model = MatrixFactorization(everything, k=k)
     fit_sgd(model, everything)
     return model
 
-def columns(*cells): return f'{cells[0]:<31}' + ''.join(f'{c:>10}' for c in cells[1:])
+METHODS = {'global mean': mean_only, 'biases (tuned on validation)': biases, 'matrix factorization (SGD)': sgd}
+
+def print_row(name, *cells):
+    print(f'{name:<31}' + ''.join(f'{cell:>10}' for cell in cells))
+
+def measured(split, everything):
+    "Fit each method, print its errors on the test ratings and its seconds, and return the last one's model."
+    print()
+    print_row('On the test ratings', 'RMSE', 'MAE', 'seconds')
+    for name, fitted in METHODS.items():
+        start = time.perf_counter()
+        model = fitted(split, everything)
+        seconds = time.perf_counter() - start
+        predicted = model.predict(split.test)
+        errors = [f'{error(predicted, split.test):.4f}' for error in (rmse, mae)]
+        print_row(name, *errors, f'{seconds:.1f}')
+    return model
+
+def saved_and_loaded(model):
+    SAVED.parent.mkdir(exist_ok=True)
+    model.save(SAVED)
+    print(f'\nSaved as {SAVED} ({SAVED.stat().st_size/1e6:.1f} MB) and loaded again.')
+    return MatrixFactorization.load(SAVED)
+
+def films_for(model, ratings, user):
+    "Print the films `user` (a code) rated best beside the well-rated unseen ones that the model predicts highest."
+    n_films, counts = rating_counts(ratings)
+    well_rated = films_where(ratings, min_ratings=MIN_RATINGS, counts=counts)
+    beside = favorites_beside(model, ratings, user, n=N_FILMS, offset=well_rated)
+    print(f'\nUser {ratings.user_ids[user]}, who rated {n_films[user]} films:\n')
+    print(f'{"Rated best":<42}Predicted highest (unseen, {MIN_RATINGS} ratings or more)')
+    for row in beside.astype(object).where(beside.notna(), '').itertuples(index=False):
+        stars, title, predicted, new = row
+        print(f'{stars:<3} {title[:36]:<37} {predicted:<4} {new[:44]}'.rstrip())
 
 def main(path=None):
     torch.set_num_threads(1)       # steps this small gain nothing from a second thread
-    ratings = load_ratings(path)
+    ratings = load_ratings(path) if path else load_sample()
     print(ratings)
     split = split_random(ratings, seed=0)
     print(split)
-    everything = union(split.train, split.valid)
-    methods = {'global mean': lambda: mean_baseline(everything),
-               'biases (tuned on validation)': lambda: fit_biases(everything, *tune_biases(split.train, split.valid)),
-               'matrix factorization (SGD)': lambda: sgd(split, everything)}
-    print('\n' + columns('On the test ratings', 'RMSE', 'MAE', 'seconds'))
-    for name, fit in methods.items():
-        model, seconds = timed(fit)
-        predicted = model.predict(split.test)
-        print(columns(name, f'{rmse(predicted, split.test):.4f}', f'{mae(predicted, split.test):.4f}', f'{seconds:.1f}'))
+    everything = concat(split.train, split.valid)
 
-    SAVED.parent.mkdir(exist_ok=True)
-    model.save(SAVED)
-    model = MatrixFactorization.load(SAVED)
-    print(f'\nSaved as {SAVED} ({SAVED.stat().st_size/1e6:.1f} MB) and loaded again.')
-    films_for(model, everything, user=int(torch.bincount(everything.users).argsort()[everything.n_users//2]))
+    model = saved_and_loaded(measured(split, everything))
+    n_films, _ = rating_counts(everything)
+    median_user = int(n_films.argsort()[everything.n_users//2])     # rated as many films as half of the users
+    films_for(model, everything, median_user)
 
-def films_for(model, ratings, user, n=10, least=20):
-    "Print the films `user` rated best beside those that `model` predicts highest among the well-rated unseen ones."
-    n_films, counts = rating_counts(ratings)
-    beside = favourites_beside(model, ratings, user, n, films_where(ratings, least=least, counts=counts))
-    print(f'\nUser {ratings.user_ids[user]}, who rated {n_films[user]} films:\n')
-    print(f'{"Rated best":<42}Predicted highest (unseen, {least} ratings or more)')
-    for stars, title, predicted, new in beside.map(lambda x: x if x == x else '').itertuples(index=False):
-        print(f'{stars:<3} {title[:36]:<37} {predicted:<4} {new[:44]}'.rstrip())
-
-if __name__ == '__main__': main(*sys.argv[1:2])
+if __name__ == '__main__':
+    main(*sys.argv[1:2])

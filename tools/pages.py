@@ -6,9 +6,18 @@ import re
 from pathlib import Path
 
 import yaml
+from execnb.nbio import mk_cell
 from nbdev.config import get_config
 from nbdev.doclinks import NbdevLookup
 from nbdev.process import Processor
+
+FOLDED_AWAY = {'export', 'hide', 'default_exp'}     # flags of cells that run and are not shown
+DEFINITION = re.compile(r'^(?:async )?(?:def|class) (\w+)', re.M)
+SHOW_DOC = re.compile(r'^show_doc\(((?:\w+\.)?(\w+))\)', re.M)
+
+def rm_hidden(cell):
+    "nbdev's `rm_export` without `exporti`: what the book's machinery is made of stands open in its lesson, too."
+    if FOLDED_AWAY & set(cell.directives_): del cell['source']
 
 def heading(name):
     "What stands above an exported definition in a lesson: its name and the way to its source. The code itself follows."
@@ -17,75 +26,140 @@ def heading(name):
     return f'### {name}\n\n[source]({source}){{.source aria-label="source of {name}"}}\n'
 
 class place_headings(Processor):
-    "nbdev sets the headings of a row of exported cells where they fall; here each stands right before the cell that defines it."
+    "nbdev sets headings where they fall; here each stands right before the cell that defines what it names."
     def end(self):
-        cells, docs, out = self.nb.cells, {}, []
-        for c in cells:
-            if c.cell_type == 'code' and (m := re.search(r'^show_doc\(((?:\w+\.)?(\w+))\)', c.source or '', re.M)):
-                docs[m[2]] = c
-                c.outputs = [dict(output_type='display_data', metadata={}, data={'text/markdown': heading(m[1]).splitlines(True)})]
-        moved = {id(c) for c in docs.values()}
-        for c in cells:
-            if id(c) in moved: continue
-            if c.cell_type == 'code':
-                for m in re.finditer(r'^(?:async )?(?:def|class) (\w+)', c.source or '', re.M):
-                    if m[1] in docs: out.append(docs.pop(m[1]))
-            out.append(c)
-        self.nb.cells = out
+        docs = {}
+        for cell in self.nb.cells:
+            shown = SHOW_DOC.search(cell.source or '') if cell.cell_type == 'code' else None
+            if shown:
+                text = heading(shown[1]).splitlines(True)
+                cell.outputs = [dict(output_type='display_data', metadata={}, data={'text/markdown': text})]
+                docs[shown[2]] = cell
+
+        moved = {id(cell) for cell in docs.values()}
+        cells = []
+        for cell in self.nb.cells:
+            if id(cell) in moved: continue
+            names = DEFINITION.findall(cell.source or '') if cell.cell_type == 'code' else []
+            cells += [docs.pop(name) for name in names if name in docs]
+            cells.append(cell)
+        self.nb.cells = cells
+
+def headings(cell):
+    "The places that the headings of a cell make by themselves: those in prose, and that of a shown definition."
+    text = cell.source if cell.cell_type == 'markdown' else ''
+    for output in cell.get('outputs', []):
+        text += ''.join(output.get('data', {}).get('text/markdown', ''))
+    for title in re.findall(r'^#+ +(.+?) *$', text, re.M):
+        yield title.lower().replace(' ', '-')
+        yield title.lower().split('.')[-1]        # a method's own name
+
+class place_anchors(Processor):
+    "nbdev links a name in backticks to `page.html#name`: definitions without a heading (`#| exporti`) get that place."
+    def end(self):
+        taken = {place for cell in self.nb.cells for place in headings(cell)}
+        cells = []
+        for cell in self.nb.cells:
+            exported = cell.cell_type == 'code' and {'exporti', 'exports'} & set(cell.directives_)
+            names = DEFINITION.findall(cell.source) if exported else []
+            places = [name.lower() for name in names if name.lower() not in taken]
+            if places:
+                spans = ''.join(f'<span id="{place}"></span>\n' for place in places)
+                cells.append(mk_cell(f'```{{=html}}\n{spans}```', 'markdown'))
+                taken |= set(places)
+            cells.append(cell)
+        self.nb.cells = cells
 
 class notebook_links(Processor):
     "Beside a lesson: open it in Colab, or download it."
     def end(self):
-        cfg, name = get_config(), Path(self.nb.path_).name
-        if not re.match(r'\d\d_', name): return
-        front = yaml.safe_load(self.nb.cells[0].source.strip().strip('-'))
+        cfg = get_config()
+        name = Path(self.nb.path_).name
+        if not re.match(r'\d\d_', name):
+            return
+        head = self.nb.cells[0]
+        front = yaml.safe_load(head.source.strip().strip('-'))
         place = f'{cfg.user}/{cfg.repo}/blob/{cfg.branch}/{cfg.nbs_path.name}/{name}'
         front['code-links'] = [
-            {'text': 'Open in Colab', 'icon': 'play-circle', 'href': f'https://colab.research.google.com/github/{place}'},
-            {'text': 'Download notebook', 'icon': 'download', 'href': f'notebooks/{name}'}]
-        self.nb.cells[0].source = f'---\n{yaml.dump(front)}\n---\n\n'
+            {'text': 'Open in Colab', 'icon': 'play-circle',
+             'href': f'https://colab.research.google.com/github/{place}'},
+            {'text': 'Download notebook', 'icon': 'download',
+             'href': f'notebooks/{name}'}]
+        head.source = f'---\n{yaml.dump(front)}\n---\n\n'
 
 # ---- tables
 
-CELL = re.compile(r'<(t[hd])([^>]*)>(.*?)</t[hd]>', re.S)
-NUMBER = re.compile(r'([-+−]?[\d,]*)(\.\d+)?(e[-+]?\d+)?( ?[%x×])?')
+TABLE = re.compile(r'<table[^>]*class="dataframe".*?</table>', re.S)
+HEAD = re.compile(r'<thead>.*?</thead>', re.S)
+ROW = re.compile(r'<tr.*?</tr>', re.S)
+CELL = re.compile(r'<(?P<tag>t[hd])(?P<attributes>[^>]*)>(?P<text>.*?)</t[hd]>', re.S)
+NUMBER = re.compile(r'(?P<whole>[-+−]?[\d,]*)(?P<places>\.\d+)?(?P<exponent>e[-+]?\d+)?(?P<unit> ?[%x×])?')
 NOTHING = {'', 'NaN', '&lt;NA&gt;', 'nan', 'inf', '—', '-', 'None'}
+POINT_WIDE, DIGIT_WIDE = '\u2008', '\u2007'     # spaces as wide as a decimal point, as wide as a digit
 
 def one_head(table):
     "pandas gives the index's name a row of its own; here it stands beside the other columns' names."
-    rows = re.findall(r'<tr.*?</tr>', (re.search(r'<thead>.*?</thead>', table, re.S) or [''])[0], re.S)
-    if len(rows) != 2: return table
-    names, index = (CELL.findall(r) for r in rows)
-    merged = [i if not n[2].strip() and i[2].strip() else n for n, i in zip(names, index)]
-    if len(names) != len(index) or any(n[2].strip() and i[2].strip() for n, i in zip(names, index)): return table
-    row = ''.join(f'<{t}{a}>{x}</{t}>' for t, a, x in merged)
-    return table.replace(''.join(re.search(r'<thead>.*?</thead>', table, re.S)[0]), f'<thead><tr>{row}</tr></thead>')
+    head = HEAD.search(table)
+    rows = [CELL.findall(row) for row in ROW.findall(head[0])] if head else []
+    if len(rows) != 2 or len(rows[0]) != len(rows[1]):
+        return table
+
+    merged = []
+    for name, index in zip(*rows):
+        if name[2].strip() and index[2].strip():
+            return table                        # both rows say something: a table of two-fold names
+        merged.append(index if index[2].strip() else name)
+    row = ''.join(f'<{tag}{attributes}>{text}</{tag}>' for tag, attributes, text in merged)
+    return table.replace(head[0], f'<thead><tr>{row}</tr></thead>')
+
+def as_number(text):
+    "The match of a number, None for words and for what pandas writes where there is nothing."
+    return NUMBER.fullmatch(text) if text not in NOTHING else None
+
+def columns_of(table):
+    "The texts in each column of a table's body."
+    rows = [CELL.findall(row) for row in ROW.findall(table) if '<td' in row]
+    width = max((len(row) for row in rows), default=0)
+    return [[row[i][2].strip() for row in rows if i < len(row)] for i in range(width)]
+
+def decimal_places(column):
+    "The most characters that a number of the column has from its decimal point on; None for a column of words."
+    texts = [text for text in column if text not in NOTHING]
+    numbers = [as_number(text) for text in texts]
+    if not all(numbers):
+        return None
+    return max((len(number['places'] or '') for number in numbers), default=0)
+
+def align_cell(cell, places):
+    "One cell (a match of `CELL`) of a column whose numbers have so many `places`."
+    tag, attributes, text = cell.groups()
+    if places is None:
+        return f'<{tag} class="words"{attributes}>{text}</{tag}>'
+
+    number = as_number(text.strip())
+    if tag == 'th' or not number or number['exponent']:
+        return cell[0]
+    own = len(number['places'] or '')
+    missing = places - own
+    if not missing:
+        return cell[0]
+    pad = DIGIT_WIDE*missing if own else POINT_WIDE + DIGIT_WIDE*(missing - 1)
+    return f'<td{attributes}>{text.strip()}{pad}</td>'
 
 def align(table):
     "The HTML of a pandas table with its words on the left (class `words`) and its numbers on their decimal point."
     table = one_head(table)
-    rows = [CELL.findall(r) for r in re.findall(r'<tr.*?</tr>', table, re.S) if '<td' in r]
-    column = lambda i: [r[i][2].strip() for r in rows if i < len(r)]
-    width = max(map(len, rows), default=0)
-    number = lambda t: t not in NOTHING and NUMBER.fullmatch(t)
-    words = {i for i in range(width) if any(t not in NOTHING and not number(t) for t in column(i))}
-    places = {i: max([len(m[2]) for t in column(i) if (m := number(t)) and m[2]], default=0) for i in range(width) if i not in words}
-    def cell(c, i):
-        if i in words: return f'<{c[1]} class="words"{c[2]}>{c[3]}</{c[1]}>'
-        m = number(c[3].strip())
-        if c[1] == 'td' and m and not m[3] and (short := places.get(i, 0) - len(m[2] or '')):
-            pad = ('' if m[2] else '\u2008') + '\u2007' * (short - (not m[2]))     # as wide as a point, as wide as a digit
-            return f'<td{c[2]}>{c[3].strip()}{pad}</td>'
-        return c[0]
-    def row(m):
-        i = iter(range(10**6))
-        return CELL.sub(lambda c: cell(c, next(i)), m[0])
-    return re.sub(r'<tr.*?</tr>', row, table, flags=re.S)
+    places = [decimal_places(column) for column in columns_of(table)]
+
+    def align_row(row):
+        column = iter(places)
+        return CELL.sub(lambda cell: align_cell(cell, next(column, 0)), row[0])
+    return ROW.sub(align_row, table)
 
 def align_tables(cell):
     "Each stored table of a cell, aligned."
-    for o in cell.get('outputs', []):
-        html = o.get('data', {}).get('text/html')
-        if html and 'class="dataframe"' in ''.join(html):
-            text = re.sub(r'<style scoped>.*?</style>\n?', '', ''.join(html), flags=re.S)
-            o['data']['text/html'] = re.sub(r'<table[^>]*class="dataframe".*?</table>', lambda m: align(m[0]), text, flags=re.S)
+    for output in cell.get('outputs', []):
+        html = ''.join(output.get('data', {}).get('text/html', ''))
+        if 'class="dataframe"' in html:
+            html = re.sub(r'<style scoped>.*?</style>\n?', '', html, flags=re.S)
+            output['data']['text/html'] = TABLE.sub(lambda table: align(table[0]), html)

@@ -2,7 +2,9 @@
 
     python tools/serve.py [port]      # http://127.0.0.1:8000/mfbook/ without an argument
 """
-import http.server, sys, threading
+import http.server
+import sys
+import threading
 from pathlib import Path
 
 site = Path(__file__).resolve().parent.parent/'_docs'
@@ -10,18 +12,25 @@ BASE = '/mfbook/'
 
 class Pages(http.server.SimpleHTTPRequestHandler):
     "The files of `_docs/` under `/mfbook/`, and 404.html for all else, as the published site answers."
-    def __init__(self, *args): super().__init__(*args, directory=site)
+    def __init__(self, *args):
+        super().__init__(*args, directory=site)
+
     def translate_path(self, path):
-        return super().translate_path('/' + path.removeprefix(BASE) if path.startswith(BASE) else '/is/nowhere')
+        inside = path.startswith(BASE)
+        return super().translate_path('/' + path.removeprefix(BASE) if inside else '/is/nowhere')
+
     def send_error(self, code, *args):
-        if code != 404: return super().send_error(code, *args)
+        if code != 404:
+            return super().send_error(code, *args)
         body = (site/'404.html').read_bytes()
         self.send_response(404)
         self.send_header('Content-Type', 'text/html; charset=utf-8')
         self.send_header('Content-Length', str(len(body)))
         self.end_headers()
         self.wfile.write(body)
-    def log_message(self, *args): pass
+
+    def log_message(self, *args):
+        pass
 
 def start(port=0):
     "Serve in the background; gives the server and the site's address."
@@ -30,10 +39,16 @@ def start(port=0):
     return server, f'http://127.0.0.1:{server.server_port}{BASE}'
 
 if __name__ == '__main__':
-    if not (site/'index.html').is_file(): raise SystemExit('There is no site yet: make docs builds it.')
+    if not (site/'index.html').is_file():
+        raise SystemExit('There is no site yet: make docs builds it.')
     port = int(sys.argv[1]) if sys.argv[1:] else 8000
-    try: server, address = start(port)
-    except OSError as e: raise SystemExit(f'Port {port} cannot be had ({e.strerror}). Name another: python tools/serve.py {port + 1}')
+    try:
+        server, address = start(port)
+    except OSError as error:
+        raise SystemExit(f'Port {port} cannot be had ({error.strerror}). '
+                         f'Name another: python tools/serve.py {port + 1}')
     print(f'The site is at {address} until you press Ctrl-C.')
-    try: threading.Event().wait()
-    except KeyboardInterrupt: print()
+    try:
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        print()

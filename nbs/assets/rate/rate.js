@@ -1,5 +1,5 @@
 // "Rate ten films": the reader's stars are folded into the book's model, here in the browser.
-// First the mathematics (lesson 06, `fold_in` and `why`), as functions of plain arrays; then the file, the address, and
+// First the mathematics (lesson 08, `fold_in` and `why`), as functions of plain arrays; then the file, the address, and
 // the page. A film is its row in the file, `i`; its number at MovieLens stands in the address only.
 
 // ---- Mathematics. A film's row x = [q_1, ..., q_k, 1]; a person's row w = [p_1, ..., p_k, bias].
