@@ -446,8 +446,11 @@ def test_a_solver_that_has_moved_on_is_still_the_same(split, tmp_path):
     whole, other = MatrixFactorization(split.train, k=2), MatrixFactorization(split.train, k=2)
     fit(whole, SGDSolver(whole, split.train, epochs=4), split.train, sweeps=4)
     solver = SGDSolver(other, split.train, epochs=4)
+    def write_and_stop(*args, write=runs.Run.write):
+        write(*args)
+        raise KeyboardInterrupt
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs.Run, 'write', lambda *args, write=runs.Run.write: (write(*args), signal.raise_signal(signal.SIGINT)))
+        patch.setattr(runs.Run, 'write', write_and_stop)
         with pytest.raises(KeyboardInterrupt): fit(other, solver, split.train, sweeps=4, checkpoint=tmp_path/'c', every=2)
     assert solver.epoch == 2
     fit(other, solver, split.train, sweeps=4, checkpoint=tmp_path/'c')
