@@ -15,7 +15,7 @@ from scipy.sparse import csr_array
 from torch.nn.functional import embedding_bag
 from fastcore.basics import patch
 from .model import MatrixFactorization, OTHER, check_ratings, check_whole
-from .runs import fit, tune
+from .runs import float32_on_cpu, fit, tune
 
 # %% ../nbs/09_als.ipynb #e22731aa
 def _order(row_codes, n_rows):
@@ -425,6 +425,7 @@ def cg_rows(side, table, prior,
 # %% ../nbs/09_als.ipynb #5eeb0a71
 class ALSSolver:
     "Alternating least squares (Zhou et al. 2008): a sweep solves for all items, then all users."
+    @float32_on_cpu()
     def __init__(self,
                  model,                 # the `MatrixFactorization` to fill; starts from its users
                  train,                 # `Ratings` to learn from
@@ -441,7 +442,7 @@ class ALSSolver:
         self.prior_mean = torch.zeros(model.k + 1)
         self.prior_precision = torch.tensor([float(reg)]*model.k + [float(bias_reg)]).diag()
         self.per_rating = per_rating
-        self.cg_steps = cg_steps
+        self.cg_steps = None if cg_steps is None else int(cg_steps)
 
     def sweep(self):
         "One pass over items and users: a dict with `train`, the RMSE of the training ratings."

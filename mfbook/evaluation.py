@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 from .holdout import COLORS, mae, rating_counts
+from .ratings import check_same_ids
 
 # %% ../nbs/06_evaluation.ipynb #73121776
 def bootstrap(sums,            # (n_users, m) one row of sums for each user
@@ -47,7 +48,7 @@ def squared_errors(models:dict, # name -> anything with `predict(ratings)`
         "The sum of `x` (n,) over each user's test ratings: (n_users,)."
         return torch.bincount(test.users, x, minlength=test.n_users).numpy()
 
-    ones = torch.ones(len(test), dtype=torch.float64)
+    ones = torch.ones(len(test), dtype=torch.float64, device='cpu')
     columns = {'n': per_user(ones)}
     for name, model in models.items():
         errors = model.predict(test) - test.values
@@ -62,7 +63,7 @@ def _rmse_of(sums):
 
 # %% ../nbs/06_evaluation.ipynb #721d3df9
 SLICES = {'ratings of the user': [0, 20, 50, 100, 200, 500, np.inf],
-          'ratings of the film': [0, 1, 3, 10, 30, 100, np.inf]}
+          'ratings of the item': [0, 1, 3, 10, 30, 100, np.inf]}
 
 def _count_name(first, end):
     "What the counts from `first` to below `end` are called: '0', '3-9', '500 or more'."
@@ -72,7 +73,7 @@ def _count_name(first, end):
     return f'{first:g}-{last:g}'
 
 def _slice_by_count(train, test, by):
-    "The slice of each test rating by how often its user or its film was rated in training."
+    "The slice of each test rating by how often its user or its item was rated in training."
     user_counts, item_counts = rating_counts(train)
     if by == 'ratings of the user': seen = user_counts[test.users.long()]
     else: seen = item_counts[test.items.long()]
@@ -99,9 +100,10 @@ def _slice_by_time(test):
 def slices(models:dict,               # name -> anything with `predict(ratings)`
            train,                     # the `Ratings` they were fitted on
            test,                      # the `Ratings` to slice
-           by='ratings of the film',  # or 'ratings of the user', or 'time of the rating'
+           by='ratings of the item',  # or 'ratings of the user', or 'time of the rating'
            n:int=200):                # draws of the users
     "RMSE of each model in each slice of the test ratings, with 95% intervals over users: a row per slice and model."
+    check_same_ids(train, test)
     if by == 'time of the rating':
         group = _slice_by_time(test)
     elif by in SLICES:
@@ -119,7 +121,7 @@ def slices(models:dict,               # name -> anything with `predict(ratings)`
         for model, value, low, high in zip(models, values, lows, highs):
             row = dict(slice=name, model=model, ratings=len(part), rmse=value, lo=low, hi=high)
             rows.append(row)
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=['slice', 'model', 'ratings', 'rmse', 'lo', 'hi'])
 
 # %% ../nbs/06_evaluation.ipynb #88f88c78
 def method_color(name):
@@ -139,7 +141,7 @@ def plot_slices(frame, by, ax=None):
         above = own.hi - own.rmse
         ax.errorbar(np.arange(len(names)) + shift, own.rmse, [below, above], fmt='o-', ms=4, lw=1.4,
                     color=method_color(model), label=model)
-    ax.set(xticks=range(len(names)), xlabel=by, ylabel='RMSE (stars)')
+    ax.set(xticks=range(len(names)), xlabel=by, ylabel='RMSE')
     ax.set_xticklabels(names, rotation=30 if len(names) > 4 else 0, fontsize=8)
     return ax
 
@@ -163,11 +165,12 @@ def calibration(models:dict,   # name -> anything with `predict(ratings)`
 def plot_calibration(frame, ax=None):
     "Mean rating against mean prediction; on the dotted line a prediction means what it says."
     ax = ax or plt.subplots()[1]
-    ax.axline((3, 3), slope=1, ls=':', color='#767c86')
+    middle = frame.predicted.mean()
+    ax.axline((middle, middle), slope=1, ls=':', color='#767c86')
     for model in frame.model.unique():
         own = frame[frame.model == model]
         ax.plot(own.predicted, own.rating, 'o-', ms=4, lw=1.4, color=method_color(model), label=model)
-    ax.set(xlabel='predicted (stars)', ylabel='mean rating (stars)')
+    ax.set(xlabel='predicted', ylabel='mean rating')
     return ax
 
 # %% ../nbs/06_evaluation.ipynb #65de8f36
@@ -206,14 +209,21 @@ def top_k(scores, seen, k:int):
     return best[order][:k]
 
 # %% ../nbs/06_evaluation.ipynb #876fe23a
-def list_metrics(listed,     # codes of the recommended items, best first
-                 relevant):  # codes of the items that would have been right
-    "Precision, recall, nDCG (Järvelin and Kekäläinen 2002, binary gains) and reciprocal rank of one list."
+def list_metrics(listed,     # the recommended items, best first: codes, or raw ids
+                 relevant):  # the items that would have been right, in any order
+    """Precision, recall, nDCG (Järvelin and Kekäläinen 2002, binary gains) and reciprocal rank of one list.
+
+    ValueError if an item stands twice, or if one side has numbers and the other strings."""
+    listed, kind = _distinct(listed, 'listed')
+    relevant, kind_of_relevant = _distinct(relevant, 'relevant')
     if not len(relevant):
         raise ValueError('nobody can find relevant items where there are none; leave such users out.')
     if not len(listed): return dict(precision=0., recall=0., ndcg=0., mrr=0.)
+    if kind != kind_of_relevant:
+        raise ValueError(f'listed holds {kind}s and relevant {kind_of_relevant}s, so that nothing can be found. '
+                         'Give both as codes, or both as the same raw ids.')
 
-    hit = np.isin(np.asarray(listed), np.asarray(relevant)).astype(float)
+    hit = np.isin(listed, relevant).astype(float)
     place = np.arange(1, len(hit) + 1)
     worth = 1 / np.log2(place + 1)               # of a hit at each place
     most = worth[:len(relevant)].sum()           # with all hits at the top
@@ -224,6 +234,22 @@ def list_metrics(listed,     # codes of the recommended items, best first
         ndcg=float(hit @ worth / most),
         mrr=float(1 / first))
 
+def _distinct(items, name):
+    "Items as an array (n,), and whether they are of the kind 'integer' or 'string'. ValueError if one stands twice."
+    if isinstance(items, (set, frozenset)) and name == 'relevant': items = list(items)
+    if not isinstance(items, (list, tuple)): items = np.asarray(items)
+    kind = pd.api.types.infer_dtype(items, skipna=False) if np.ndim(items) == 1 else type(items).__name__
+    if kind not in ('integer', 'string', 'empty') and np.size(items):
+        raise ValueError(f'{name} holds items of the kind {kind!r}; codes are whole numbers, '
+                         'raw ids whole numbers or strings, and never both.')
+    array = np.asarray(items)
+    distinct, times = np.unique(array, return_counts=True)
+    if len(distinct) < len(array):
+        again = distinct[times > 1].tolist()[0]
+        hint = ' A short list is filled up with -1: take listed[listed >= 0].' if again == -1 else ''
+        raise ValueError(f'{name} holds an item twice, {again!r}; keep it once.{hint}')
+    return array, kind
+
 # %% ../nbs/06_evaluation.ipynb #fc64be8c
 def items_by_user(ratings):
     "The item codes of each user's ratings: a tuple of (n,) int64 tensors, position = user code."
@@ -232,15 +258,19 @@ def items_by_user(ratings):
     return torch.split(ratings.items[order].long(), counts.tolist())
 
 # %% ../nbs/06_evaluation.ipynb #b0dcfedf
-def ranking(model,               # anything with `scores(user)`
-            train,               # `Ratings`: what each user rated here is left out of their list
-            test,                # `Ratings` to find
-            k:int=10,            # length of the lists
-            relevant:float=4.):  # rating from which a test film counts as a hit
-    "The list metrics of each user with a relevant test rating, a frame; every film outside `train` may be listed."
-    good = test.take(test.values >= relevant)
+def ranking(model,                 # anything with `scores(user)`
+            train,                 # `Ratings`: what each user rated here is left out of their list
+            test,                  # `Ratings` to find
+            k:int=10,              # length of the lists
+            relevant:float=None):  # rating from which a test item is a hit; None: in the top third of the scale
+    "The list metrics of each user with a relevant test rating, a frame; every item outside `train` may be listed."
+    check_same_ids(train, test)
+    if hasattr(model, 'check_codes'): model.check_codes(test)
+    good = test.take(_is_relevant(test, relevant))
     if not len(good):
-        raise ValueError(f'no test rating reaches {relevant:g} stars, so there is nothing to find.')
+        limit = 'lies in the top third of the scale' if relevant is None else f'reaches {relevant:g}'
+        raise ValueError(f'no test rating {limit}, so there is nothing to find. '
+                         'relevant= says from which rating on an item counts.')
     seen = items_by_user(train)
     wanted = items_by_user(good)
 
@@ -255,6 +285,12 @@ def ranking(model,               # anything with `scores(user)`
     frame.attrs['coverage'] = len(shown) / test.n_items
     return frame
 
+def _is_relevant(test, relevant):
+    "Which test ratings count as hits: a mask (n,)."
+    if relevant is not None: return test.values >= relevant
+    lowest, highest = test.rating_range
+    return test.values > lowest + 2*(highest - lowest)/3
+
 # %% ../nbs/06_evaluation.ipynb #3d490d9e
 @dataclass(repr=False)
 class Report:
@@ -263,6 +299,7 @@ class Report:
     by: dict                  # slice -> frame of `slices`
     calibration: pd.DataFrame # of `calibration`
     reference: str            # the model that the differences are to
+    note: str = ''            # what is missing, and why
 
     def _with_interval(self, name):
         "'0.8793 [0.8485, 0.9103]' for each model."
@@ -278,11 +315,11 @@ class Report:
                 f'RMSE minus {self.reference} [95%]': self._with_interval('difference'),
                 'better?': table.better}
         for name in table:
-            if '@' in name: rows[name] = table[name].map('{:.4f}'.format)
+            if '@' in name and table[name].notna().any(): rows[name] = table[name].map('{:.4f}'.format)
         return pd.DataFrame(rows, index=table.index).T
 
-    def __repr__(self): return self.short().to_string()
-    def _repr_html_(self): return self.short()._repr_html_()
+    def __repr__(self): return f'{self.short().to_string()}\n{self.note}'.rstrip()
+    def _repr_html_(self): return self.short()._repr_html_() + (f'<p>{self.note}</p>' if self.note else '')
 
     def plot(self):
         "Errors by user and by film, calibration, and the RMSE of each model with its interval."
@@ -291,7 +328,7 @@ class Report:
             plot_slices(frame, by, ax)
         plot_calibration(self.calibration, axs[1, 0])
         _plot_intervals(self.table, axs[1, 1])
-        axs[0, 0].legend()
+        if axs[0, 0].lines: axs[0, 0].legend()
         return axs
 
 # %% ../nbs/06_evaluation.ipynb #26fc8e37
@@ -302,7 +339,7 @@ def _plot_intervals(table, ax):
         ax.plot([row.rmse_from, row.rmse_to], [y, y], color=method_color(name), lw=2)
         ax.plot(row.rmse, y, 'o', color=method_color(name))
     ax.set(yticks=range(len(table)), yticklabels=table.index, ylim=(len(table) - 0.5, -0.5),
-           xlabel='RMSE (stars), 95% over users')
+           xlabel='RMSE, 95% over users')
     ax.grid(axis='y', visible=False)
 
 # %% ../nbs/06_evaluation.ipynb #1a6a12cd
@@ -334,12 +371,13 @@ def _error_table(models, test, reference, n):
     return table
 
 # %% ../nbs/06_evaluation.ipynb #47bf9fc2
-def report(models:dict,         # name -> anything with `predict(ratings)` and `scores(user)`
-           train,               # the `Ratings` they were fitted on
-           test,                # the `Ratings` to compare them on
-           reference:str=None,  # the model that others are compared with; None takes the first but the mean
-           k:int=10,            # length of the lists
-           n:int=1000):         # draws of the users
+def report(models:dict,          # name -> anything with `predict(ratings)` and `scores(user)`
+           train,                # the `Ratings` they were fitted on
+           test,                 # the `Ratings` to compare them on
+           reference:str=None,   # the model that others are compared with; None takes the first but the mean
+           k:int=10,             # length of the lists
+           n:int=1000,           # draws of the users
+           relevant:float=None): # as in `ranking`
     "Compare models on one test set: RMSE, MAE and list metrics, with paired intervals over users."
     if reference is None:
         but_the_mean = [name for name in models if name != 'mean']
@@ -347,13 +385,21 @@ def report(models:dict,         # name -> anything with `predict(ratings)` and `
     if reference not in models:
         raise ValueError(f'the reference {reference!r} is none of the models {list(models)}.')
 
+    check_same_ids(train, test)
     table = _error_table(models, test, reference, n)
-    lists = [ranking(model, train, test, k)
-             for model in models.values()]
-    for metric in ('precision', 'recall', 'ndcg', 'mrr'):
-        table[f'{metric}@{k}'] = [frame[metric].mean() for frame in lists]
-    table[f'coverage@{k}'] = [frame.attrs['coverage'] for frame in lists]
-
+    note = _add_list_metrics(table, models, train, test, k, relevant)
     by = {name: slices(models, train, test, name)
           for name in SLICES}
-    return Report(table, by, calibration(models, test), reference)
+    return Report(table, by, calibration(models, test), reference, note)
+
+def _add_list_metrics(table, models, train, test, k, relevant):
+    "Add the list metrics to the table; without a relevant test rating they are missing, and the note says so."
+    names = [f'{metric}@{k}' for metric in ('precision', 'recall', 'ndcg', 'mrr', 'coverage')]
+    if not _is_relevant(test, relevant).any():
+        table[names] = np.nan
+        return 'No list metrics: no test rating counts as a hit. relevant= says from which rating on an item counts.'
+    for name, model in models.items():
+        frame = ranking(model, train, test, k, relevant)
+        means = frame[['precision', 'recall', 'ndcg', 'mrr']].mean()
+        table.loc[name, names] = [*means, frame.attrs['coverage']]
+    return ''

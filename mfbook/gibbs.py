@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from .als import RowPrior, both_sides, draw_dual, lookup_table, rated, solve_draw, update_rows
 from .model import SIDES, MatrixFactorization, check_ratings, check_whole, predict_pairs
-from .runs import fit, whole_file
+from .runs import float32_on_cpu, fit, whole_file
 
 # %% ../nbs/10_gibbs.ipynb #dda49eb9
 def draw_rows(side,      # a `Side` of lesson 09
@@ -152,6 +152,8 @@ MORE_VECTORS = 10
 TIMES = 4
 
 # %% ../nbs/10_gibbs.ipynb #85c8cb13
+@float32_on_cpu()
+
 def who_rated_what(ratings,          # `Ratings`; their values are not looked at
                    features:int=16): # features of each row, as far as there are so many
     "What the pattern of ratings says of users and of items: a 1 and features, two of (n, 1+features)."
@@ -219,6 +221,8 @@ def spread(self:Draws,
 
 # %% ../nbs/10_gibbs.ipynb #8e6bc172
 @patch
+@float32_on_cpu()
+
 def interval(self:Draws,
              ratings,          # `Ratings` in the codes of the model
              level:float=0.9): # the probability that a rating lies inside, between 0 and 1
@@ -243,6 +247,7 @@ def rating_unit(ratings):
 # %% ../nbs/10_gibbs.ipynb #74200646
 class GibbsSolver:
     "A chain of draws. In the burn-in the model holds the last one, after it the mean of all since."
+    @float32_on_cpu()
     def __init__(self,
                  model,           # the `MatrixFactorization` to fill; the chain starts from it
                  train,           # `Ratings` to learn from
@@ -253,17 +258,18 @@ class GibbsSolver:
         check_ratings(model, 'train', train)
         check_whole('burn_in', burn_in, 0)
         check_whole('features', features, 0)
+        check_whole('seed', seed, 0)
         self.model = model
-        self.burn_in = burn_in
+        self.burn_in = int(burn_in)
         self.keep = set(keep)
-        self.seed = seed
+        self.seed = int(seed)
 
         # the ratings, and what is known beside them
         self.n_ratings = len(train)
         self.rating_unit = rating_unit(train)
         self.sides = both_sides(train, model.mean)
         self.count = torch.bincount(train.users, minlength=train.n_users).numpy()
-        self.features = dict(zip(SIDES, who_rated_what(train, features)))
+        self.features = dict(zip(SIDES, who_rated_what(train, int(features))))
 
         # the state of the chain; none of its tensors is ever changed in place
         self.sweeps = 0
@@ -406,6 +412,8 @@ def fit_gibbs(model,                 # the `MatrixFactorization` to fill; the ch
     check_whole('sweeps', sweeps, 1)
     check_whole('burn_in', burn_in, 0)
     check_whole('keep', keep, 2)
+    sweeps = int(sweeps)
+    burn_in = int(burn_in)
     left = max(0, sweeps - burn_in)
     if left < keep:
         raise ValueError(f'{sweeps} sweeps with a burn-in of {burn_in} leave {left} draws, and '

@@ -13,7 +13,7 @@ import math
 import numpy as np
 import pandas as pd
 import torch
-from .model import MatrixFactorization, check_ratings
+from .model import MatrixFactorization, check_ratings, check_whole
 from .ratings import Ratings
 
 # %% ../nbs/03_holdout.ipynb #416a00f2
@@ -56,6 +56,8 @@ TRAIN, VALID, TEST = range(3)
 
 def _sizes(n, valid, test):
     "How many of `n` ratings go to validation and to test."
+    valid = float(valid)
+    test = float(test)
     if n == 0: raise ValueError('there are no ratings to split')
     if not (valid >= 0 and test >= 0 and valid + test < 1):
         raise ValueError(f'valid={valid}, test={test}: give fractions of 0 or more '
@@ -71,6 +73,16 @@ def _split(ratings, part, note):
     split.note = note
     return split
 
+def _generator(seed):
+    "Random numbers on the CPU from a seed, which may be a whole number of any type."
+    check_whole('seed', seed, 0)
+    return torch.Generator('cpu').manual_seed(int(seed))
+
+def _is_whole(number):
+    "Whether it is a whole number, of any type."
+    try: return int(number) == number
+    except (TypeError, ValueError, OverflowError): return False
+
 def _times(ratings):
     if ratings.timestamps is None:
         raise ValueError('no timestamps, so no rating is early or late: name the timestamp '
@@ -84,10 +96,9 @@ def split_random(ratings:Ratings,
                  seed:int=0):     # the same seed gives the same split
     "Split by chance: every rating has the same odds, whoever and whenever it is from."
     n_valid, n_test = _sizes(len(ratings), valid, test)
-    generator = torch.Generator().manual_seed(seed)
-    shuffled = torch.randperm(len(ratings), generator=generator)
+    shuffled = torch.randperm(len(ratings), generator=_generator(seed), device='cpu')
 
-    part = torch.full((len(ratings),), TRAIN, dtype=torch.int8)
+    part = torch.full((len(ratings),), TRAIN, dtype=torch.int8, device='cpu')
     part[shuffled[:n_test]] = TEST
     part[shuffled[n_test:n_test + n_valid]] = VALID
     return _split(ratings, part, f'by chance, seed {seed}')
@@ -107,7 +118,7 @@ def split_by_time(ratings:Ratings,
     test_start = len(ratings) - n_test
     valid_start = test_start - n_valid
 
-    part = torch.full((len(ratings),), TRAIN, dtype=torch.int8)
+    part = torch.full((len(ratings),), TRAIN, dtype=torch.int8, device='cpu')
     part[oldest_first[valid_start:test_start]] = VALID
     part[oldest_first[test_start:]] = TEST
 
@@ -120,8 +131,9 @@ def split_by_time(ratings:Ratings,
 def split_last(ratings:Ratings,
                k:int=1): # ratings of each user for test, and as many for validation
     "Each user's last `k` ratings are test, the `k` before them validation. Ties keep the order of their rows."
-    if not (isinstance(k, (int, np.integer)) and k >= 1):
+    if not (_is_whole(k) and k >= 1):
         raise ValueError(f'k={k!r}: give a whole number, 1 or more')
+    k = int(k)
     by_user, _ = rating_counts(ratings)
     needed = 2*k + 1
     if by_user.max() < needed:
@@ -134,9 +146,10 @@ def split_last(ratings:Ratings,
     time = ratings.timestamps[order]
 
     last_place = by_user.cumsum(0) - 1                         # where each user's latest rating stands
-    from_end = last_place[user] - torch.arange(len(ratings))   # 0 for a user's latest rating
+    places = torch.arange(len(ratings), device='cpu')
+    from_end = last_place[user] - places                       # 0 for a user's latest rating
     enough = by_user[user] >= needed
-    part = torch.full((len(ratings),), TRAIN, dtype=torch.int8)
+    part = torch.full((len(ratings),), TRAIN, dtype=torch.int8, device='cpu')
     part[order[enough & (from_end < 2*k)]] = VALID
     part[order[enough & (from_end < k)]] = TEST
 
@@ -153,22 +166,23 @@ def folds(ratings:Ratings,
           seed:int=0): # the same seed gives the same folds
     "`k` pairs (train, test) by chance: every rating is in exactly one test set. Sizes differ by one at most."
     n = len(ratings)
-    if not (isinstance(k, (int, np.integer)) and 2 <= k <= n):
+    if not (_is_whole(k) and 2 <= k <= n):
         raise ValueError(f'k={k!r} folds of {n:,} ratings: '
                          'give a whole number from 2 to the number of ratings')
-    generator = torch.Generator().manual_seed(seed)
-    shuffled = torch.randperm(n, generator=generator)
+    k = int(k)
+    shuffled = torch.randperm(n, generator=_generator(seed), device='cpu')
 
-    fold = torch.empty(n, dtype=torch.int64)
-    fold[shuffled] = torch.arange(n) % k
+    fold = torch.empty(n, dtype=torch.int64, device='cpu')
+    fold[shuffled] = torch.arange(n, device='cpu') % k
     return [(ratings.take(fold != number), ratings.take(fold == number)) for number in range(k)]
 
 # %% ../nbs/03_holdout.ipynb #ded712c4
 def _column(numbers):
     "A tensor, an array, a list or a `Ratings` as a float64 tensor on the CPU."
     if isinstance(numbers, Ratings): numbers = numbers.values
-    if not torch.is_tensor(numbers): numbers = np.asarray(numbers)
-    return torch.as_tensor(numbers).cpu().double()
+    if torch.is_tensor(numbers): return numbers.cpu().double()
+    array = np.asarray(numbers, dtype=np.float64)
+    return torch.tensor(array, device='cpu')     # a copy, since the array may be read-only
 
 def _check_finite(numbers, name):
     bad = (~numbers.isfinite()).nonzero().flatten()
@@ -232,9 +246,9 @@ def _put_biases(model, side, bias, reg):
     rows = model.rows(side)   # (n, k+1), the bias last
     rows[:, -1] = bias
     model.put_rows(side, rows)
-    precision = torch.eye(model.k + 1)
+    precision = torch.eye(model.k + 1, device='cpu')
     precision[-1, -1] = min(reg, MAX_PRECISION)
-    model.set_prior(side, torch.zeros(model.k + 1), precision)
+    model.set_prior(side, torch.zeros(model.k + 1, device='cpu'), precision)
 
 # %% ../nbs/03_holdout.ipynb #3aac07a9
 def fit_biases_koren(model:MatrixFactorization, # the model to fill, made with k=0
@@ -272,8 +286,8 @@ class BiasSolver:
         _check_biases(model, train, reg_user, reg_item)
         self.model = model
         self.train = train
-        self.reg_user = reg_user
-        self.reg_item = reg_item
+        self.reg_user = float(reg_user)
+        self.reg_item = float(reg_item)
         self.n_u, self.n_i = rating_counts(train)
         self.residual = train.values.double() - model.mean
         # The biases are kept in float64 here; the model's own are float32.

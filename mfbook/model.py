@@ -8,10 +8,11 @@ __all__ = ['MatrixFactorization', 'Row', 'Prior']
 # %% ../nbs/02_model.ipynb #f97c5cf6
 from typing import NamedTuple
 import numpy as np
+import pandas as pd
 import torch
 from torch import nn
 from fastcore.basics import patch
-from .ratings import titles_of
+from .ratings import Ratings, as_frame, check_ids, check_same_ids, code_of, codes_of, column_of, titles_of
 
 # %% ../nbs/02_model.ipynb #8a75e232
 def predict_pairs(mu, p, b_u, q, b_i):
@@ -37,10 +38,11 @@ class MatrixFactorization(nn.Module):
                  device=None):         # where the tensors are to be
         super().__init__()
         check_whole('k', k, 0)
+        check_whole('seed', seed, 0)
         if not len(ratings): raise ValueError('there are no ratings to take the mean of.')
         self._describe(ratings.user_ids, ratings.item_ids, ratings.movies, ratings.rating_range)
         self._allocate(int(k))
-        self._start(ratings, seed, init_std)
+        self._start(ratings, int(seed), float(init_std))
         self.to(device)
 
     n_users = property(lambda self: len(self.user_ids))
@@ -69,16 +71,17 @@ def _describe(self:MatrixFactorization, user_ids, item_ids, movies, rating_range
 @patch
 def _allocate(self:MatrixFactorization, k:int):
     "Make the five tensors, all zeros, and the prior of each side: mean 0, precision 1."
-    self.mu = nn.Parameter(torch.tensor(0.))
-    self.user_bias = nn.Parameter(torch.zeros(self.n_users))
-    self.item_bias = nn.Parameter(torch.zeros(self.n_items))
-    self.user_factors = nn.Parameter(torch.zeros(self.n_users, k))
-    self.item_factors = nn.Parameter(torch.zeros(self.n_items, k))
+    kind = dict(dtype=torch.float32, device='cpu')     # whatever torch's defaults are
+    self.mu = nn.Parameter(torch.tensor(0., **kind))
+    self.user_bias = nn.Parameter(torch.zeros(self.n_users, **kind))
+    self.item_bias = nn.Parameter(torch.zeros(self.n_items, **kind))
+    self.user_factors = nn.Parameter(torch.zeros(self.n_users, k, **kind))
+    self.item_factors = nn.Parameter(torch.zeros(self.n_items, k, **kind))
 
     for side in SIDES:
-        self.register_buffer(f'{side}_prior_mean', torch.zeros(k+1))
-        self.register_buffer(f'{side}_prior_precision', torch.eye(k+1))
-        self.register_buffer(f'{side}_prior_per_rating', torch.tensor(False))
+        self.register_buffer(f'{side}_prior_mean', torch.zeros(k+1, **kind))
+        self.register_buffer(f'{side}_prior_precision', torch.eye(k+1, **kind))
+        self.register_buffer(f'{side}_prior_per_rating', torch.tensor(False, device='cpu'))
 
 # %% ../nbs/02_model.ipynb #b2aaf671
 @patch
@@ -86,9 +89,9 @@ def _allocate(self:MatrixFactorization, k:int):
 def _start(self:MatrixFactorization, ratings, seed:int, init_std:float):
     "Set the mean, and small random factors for each user and item that has a rating."
     self.mu.fill_(ratings.mean)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator('cpu').manual_seed(seed)
     for factors, codes in ((self.user_factors, ratings.users), (self.item_factors, ratings.items)):
-        noise = init_std * torch.randn(factors.shape, generator=generator)
+        noise = init_std * torch.randn(factors.shape, generator=generator, dtype=torch.float32, device='cpu')
         rated = torch.bincount(codes, minlength=len(factors)) > 0
         factors.copy_(noise * rated[:, None])
 
@@ -106,22 +109,17 @@ def forward(self:MatrixFactorization, users, items):
 @patch
 def check_codes(self:MatrixFactorization, ratings):
     "Refuse ratings whose codes stand for other ids than the model's (ValueError), or for none (IndexError)."
-    _check_side('user', self.user_ids, ratings.user_ids, ratings.users)
-    _check_side('item', self.item_ids, ratings.item_ids, ratings.items)
+    check_same_ids(self, ratings, 'the model', 'this Ratings')
+    _check_side('user', self.n_users, ratings.users)
+    _check_side('item', self.n_items, ratings.items)
 
-def _check_side(side, ids, their_ids, codes):
-    "The check of one side: the model's `ids`, the ratings' `their_ids` and `codes`."
-    if ids is not their_ids and not np.array_equal(ids, their_ids):
-        raise ValueError(
-            f'the ratings have codes for {len(their_ids):,} {side}s, the model for {len(ids):,}, '
-            f'and they are not the same {side}s. '
-            'Bring the ratings into its codes with encode, from the Ratings it was trained on.')
-
-    bad = codes[(codes < 0) | (codes >= len(ids))]
+def _check_side(side, n, codes):
+    "Refuse codes outside 0 to n-1."
+    bad = codes[(codes < 0) | (codes >= n)]
     if len(bad):
         raise IndexError(
-            f'{side} code {bad[0]} is out of range; the model has {len(ids):,}, '
-            f'with codes 0 to {len(ids)-1:,}. Is it a raw id?')
+            f'{side} code {bad[0]} is out of range; the model has {n:,}, '
+            f'with codes 0 to {n-1:,}. Is it a raw id?')
 
 # %% ../nbs/02_model.ipynb #84b197f9
 def check_ratings(model, name:str, ratings):
@@ -138,18 +136,40 @@ def check_ratings(model, name:str, ratings):
 @patch
 @torch.no_grad()
 def predict(self:MatrixFactorization,
-            ratings,                # `Ratings` in the same codes; their values are not looked at
-            batch_size:int=2**18):  # pairs at a time; memory grows with it, the answer does not change
-    "Predictions for the users and items of `ratings`: (n,) float32 on the CPU, clamped to the rating range."
+            ratings,                # `Ratings` in the same codes, or a table with raw ids; values do not count
+            batch_size:int=2**18,   # pairs at a time; memory grows with it, the answer does not change
+            user:str='userId',      # the columns of a table
+            item:str='movieId'):
+    """Predictions clamped to the rating range.
+
+    For `Ratings` they are (n,) float32 on the CPU, for a table a Series with its index. In a table an unknown
+    user gets mu + b_i, an unknown item mu + b_u, and if both are unknown it is mu; `knows` tells them apart."""
     check_whole('batch_size', batch_size, 1)
-    self.check_codes(ratings)
-    batch_size = int(batch_size)
-    out = torch.empty(len(ratings))
-    for start in range(0, len(ratings), batch_size):
+    if isinstance(ratings, Ratings):
+        self.check_codes(ratings)
+        return self._predict_known(ratings.users, ratings.items, int(batch_size))
+
+    index, users, items = self._codes_of_table(ratings, user, item)
+    user_known = users >= 0
+    item_known = items >= 0
+    both = user_known & item_known
+    only_user = user_known & ~item_known
+    only_item = item_known & ~user_known
+    out = torch.full((len(users),), self.mean, dtype=torch.float32, device='cpu')
+    out[only_user] = self.baseline('user', users[only_user].to(self.device)).cpu()
+    out[only_item] = self.baseline('item', items[only_item].to(self.device)).cpu()
+    out = out.clamp(*self.rating_range)
+    out[both] = self._predict_known(users[both], items[both], int(batch_size))
+    return pd.Series(out.numpy(), index, name='predicted')
+
+@patch
+def _predict_known(self:MatrixFactorization, users, items, batch_size):
+    "Clamped predictions for codes: users (n,), items (n,) -> (n,) on the CPU."
+    out = torch.empty(len(users), dtype=torch.float32, device='cpu')
+    for start in range(0, len(users), batch_size):
         part = slice(start, start + batch_size)
-        users = ratings.users[part].to(self.device)
-        items = ratings.items[part].to(self.device)
-        out[part] = self(users, items).clamp(*self.rating_range).cpu()
+        predicted = self(users[part].to(self.device), items[part].to(self.device))
+        out[part] = predicted.clamp(*self.rating_range).cpu()
     return out
 
 # %% ../nbs/02_model.ipynb #7ed09001
@@ -190,7 +210,9 @@ class Row(NamedTuple):
 def row(self:MatrixFactorization, side:str, code:int):
     "The `Row` of one user or item. IndexError for a code that the model does not have."
     factors = getattr(self, f'{side}_factors')
-    if not 0 <= code < len(factors):
+    if torch.is_tensor(code) and code.dim() == 0: code = code.item()
+    whole = isinstance(code, (int, np.integer)) and not isinstance(code, bool)
+    if not (whole and 0 <= code < len(factors)):
         raise IndexError(
             f'{side} {code} is no code of this model; codes are 0 to {len(factors)-1:,}. '
             f'{side}_code finds the code of a raw id.')
@@ -205,6 +227,27 @@ def baseline(self:MatrixFactorization,
     "mu + bias of users or items, (n,) or (m,): the prediction where nothing is known of the other side."
     bias = getattr(self, f'{side}_bias')
     return self.mu + (bias if codes is None else bias[codes])
+
+# %% ../nbs/02_model.ipynb #d2b6e302
+@patch
+def _codes_of_table(self:MatrixFactorization, table, user, item):
+    "The index of a table with raw ids, and its codes: users (n,), items (n,) int64, -1 for an unknown id."
+    table = as_frame(table, (user, item, 'rating', 'timestamp'))
+    codes = []
+    for ids, name in ((self.user_ids, user), (self.item_ids, item)):
+        column = column_of(table, name, 'Name yours: user=..., item=...')
+        coded = codes_of(ids, check_ids(column), name)
+        codes.append(torch.from_numpy(coded).long())
+    return table.index, *codes
+
+@patch
+def knows(self:MatrixFactorization,
+          table,               # a table with raw ids, as in `predict`
+          user:str='userId',   # its columns
+          item:str='movieId'):
+    "Which users and items of a table the model knows: a frame of two bool columns, with the table's index."
+    index, users, items = self._codes_of_table(table, user, item)
+    return pd.DataFrame({user: (users >= 0).numpy(), item: (items >= 0).numpy()}, index)
 
 # %% ../nbs/02_model.ipynb #62c12576
 @patch
@@ -225,28 +268,19 @@ def scores(self:MatrixFactorization,
            user):   # a user code, or a `Row`
     "Unclamped predictions of all items for one user: (n_items,) float32 on the CPU, good for ranking."
     row = user if isinstance(user, Row) else self.row('user', user)
-    bias = torch.tensor([row.bias], dtype=torch.float64)
+    bias = torch.tensor([row.bias], dtype=torch.float64, device='cpu')
     return self.scores_of(torch.cat([row.factors.cpu().double(), bias])[None])[0]
 
 # %% ../nbs/02_model.ipynb #9053f57d
 @patch
 def user_code(self:MatrixFactorization, raw_id):
     "The code of a user's raw id. KeyError if the model does not have it."
-    return _code(self.user_ids, raw_id, 'user')
+    return code_of(self.user_ids, raw_id, 'user')
 
 @patch
 def item_code(self:MatrixFactorization, raw_id):
     "The code of an item's raw id. KeyError if the model does not have it."
-    return _code(self.item_ids, raw_id, 'item')
-
-def _code(ids, raw_id, side):
-    "The position of `raw_id` among the sorted `ids`."
-    position = np.flatnonzero(ids == raw_id)
-    if not len(position):
-        raise KeyError(
-            f'no {side} with the id {raw_id!r}; '
-            f'the ids of this model go from {ids[0]} to {ids[-1]}, with gaps.')
-    return int(position[0])
+    return code_of(self.item_ids, raw_id, 'item')
 
 # %% ../nbs/02_model.ipynb #be33c484
 @patch
@@ -278,8 +312,8 @@ def set_prior(self:MatrixFactorization,
               precision,                # (k+1, k+1)
               per_rating:bool=False):   # whether the precision counts once for each rating of a row
     "Replace the prior of one side. ValueError for other shapes."
-    mean = torch.as_tensor(mean)
-    precision = torch.as_tensor(precision)
+    mean = torch.as_tensor(mean, device=self.device)
+    precision = torch.as_tensor(precision, device=self.device)
     size = self.k + 1
     if mean.shape != (size,) or precision.shape != (size, size):
         raise ValueError(

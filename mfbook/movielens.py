@@ -16,7 +16,7 @@ import torch
 from platformdirs import user_cache_dir
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from .ratings import Ratings, check_numbers, films_by_code, make_ratings
+from .ratings import Ratings, check_numbers, check_range, films_by_code, make_ratings
 from .runs import whole_file
 
 # %% ../nbs/14_movielens.ipynb #dddc3914
@@ -87,8 +87,15 @@ def _find_file(path):
         raise FileNotFoundError(f'{path.name} is none {NO_RATINGS}')
     return path.parent, layout
 
+_URL = r'[A-Za-z][A-Za-z0-9+.-]+:/'      # how none of our paths begins: https://, s3://, ...
+
 def _find(path):
     "The folder with the ratings, on disk or in a zip, and its `Layout`."
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f'a path is wanted, and this is a {type(path).__name__}. '
+                        'For a table in memory: Ratings.from_frame(df)')
+    if re.match(_URL, str(path)):
+        raise FileNotFoundError(f'{path} is a URL. Download the file, and give the path of your copy')
     path = Path(path).expanduser()
     if not path.exists():
         raise FileNotFoundError(f'nothing at {path}. (A path starts where os.getcwd() says you are.)')
@@ -101,6 +108,8 @@ def _find(path):
 # %% ../nbs/14_movielens.ipynb #4cf0982f
 LARGEST_ID = 2**31 - 1
 LATEST = 2**53              # seconds since 1970
+OTHER_SCALE = ('. If it is right, say what the scale is: '
+               'load_ratings(path, rating_range=(lowest, highest))')
 
 def _check_part(part, first_line, layout):
     "Look for faults in some lines of a rating file, a frame of strings. ValueError names the first."
@@ -117,22 +126,36 @@ def _check_part(part, first_line, layout):
 
     check_numbers(part['userId'], 0, LARGEST_ID, whole=True, of_file=True)
     check_numbers(part['movieId'], 0, LARGEST_ID, whole=True, of_file=True)
-    check_numbers(part['rating'], *layout.stars, of_file=True)
+    check_numbers(part['rating'], *layout.stars, of_file=True, if_outside=OTHER_SCALE)
     check_numbers(part['timestamp'], -LATEST, LATEST, whole=True, of_file=True)
 
 # %% ../nbs/14_movielens.ipynb #1b2fd4b7
 LINES_AT_ONCE = 1_000_000
-FIELDS = r'(?s).*Expected (.*) fields in line (.*), saw (\d*).*'    # pandas, about a line that is too long
+
+# what pandas says, and what it means
+FIELDS = r'(?s).*Expected (.*) fields in line (.*), saw (\d*).*'
+QUOTE = r'(?s).*EOF inside string starting at row (\d*).*'
+EMPTY = r'(?s).*No columns to parse.*'
+
+def _in_short(error):
+    "An error of pandas's in the words of this module; any other as it is."
+    quote = re.fullmatch(QUOTE, str(error))
+    if quote: return f'line {int(quote[1]) + 1}: a quotation mark is opened, and never closed'
+    if re.fullmatch(EMPTY, str(error)): return 'nothing is there'
+    return re.sub(FIELDS, r'line \2: \3 fields, not \1', str(error))
+
+AS_STRINGS = dict(dtype=str, keep_default_na=False, na_values=[''], skip_blank_lines=False)
 
 def _fault(source, how, layout):
     "What is wrong in a rating file, and where: a second look, at strings. None if it finds nothing."
     first_line = 2 if layout.header else 1                          # of the ratings
-    as_strings = dict(dtype=str, keep_default_na=False, na_values=[''], skip_blank_lines=False)
     try:
-        for part in pd.read_csv(source, **how, **as_strings, chunksize=LINES_AT_ONCE):
-            _check_part(part, first_line, layout)
+        with pd.read_csv(source, **how, **AS_STRINGS, chunksize=LINES_AT_ONCE) as parts:
+            for part in parts: _check_part(part, first_line, layout)
+    except UnicodeDecodeError:
+        return 'a letter is not UTF-8. Save the file as UTF-8'
     except ValueError as error:                                     # from `_check_part`, or from pandas
-        return re.sub(FIELDS, r'line \2: \3 fields, not \1', str(error))
+        return _in_short(error)
 
 # %% ../nbs/14_movielens.ipynb #2c30e5c8
 def _name_of(file): return f'{file.parent.name}/{file.name}'
@@ -142,6 +165,14 @@ def _bytes(file):
     try: return file.read_bytes()
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise ValueError(f'{_name_of(file)} is damaged ({error}). Get the zip again') from None
+
+_UTF_16 = (b'\xff\xfe', b'\xfe\xff')      # how such a text begins
+_HEAD_ZEROS = 2                            # or it has so many zeros among its first four bytes
+
+def _refuse_utf_16(data, name):
+    "Say that a text is UTF-16, which some programs save."
+    if data[:2] in _UTF_16 or data[:4].count(b'\0') == _HEAD_ZEROS:
+        raise ValueError(f'{name} is UTF-16 text. Save it as UTF-8')
 
 def _mapped(file):
     "The content of a file: mapped into memory if it is on disk, unpacked if it is in a zip."
@@ -184,6 +215,7 @@ def _read(file, layout):
     name = _name_of(file)
     data = _mapped(file)
     if not data: raise ValueError(f'{name} is empty')
+    _refuse_utf_16(data, name)
     if data.find(b'\0') >= 0:
         raise ValueError(f'{name} is a binary file, or damaged. Unpack it, or get it again')
     ends = data[-1:] == b'\n'
@@ -204,7 +236,7 @@ def _read(file, layout):
     except (ValueError, OverflowError) as error:
         if source is not file: source.seek(0)
         fault = _fault(source, how, layout)
-        raise ValueError(f'{name}, {fault}' if fault else f'{name}: {error}') from None
+        raise ValueError(f'{name}, {fault}' if fault else f'{name}: {_in_short(error)}') from None
     if not ends:
         last = frame['timestamp'].iloc[-1]
         warnings.warn(f'{name}: the last line does not end. If the file was cut, '
@@ -220,10 +252,29 @@ TYPES = {'movieId': np.int64, 'title': str, 'genres': str, 'tag': str, 'imdbId':
 # %% ../nbs/14_movielens.ipynb #6074c90c
 QUOTES_MEAN_NOTHING = 3
 
+def _fault_beside(text, how, names):
+    "What is wrong in a file beside the ratings: a second look, at strings. None if it finds nothing."
+    first_line = 1 if 'header' in how else 2
+    try:
+        frame = pd.read_csv(io.StringIO(text), **how | AS_STRINGS)
+        for name in names:
+            if name not in frame:
+                return f'no column {name!r} among {list(frame)[:NAMES_SHOWN]}'
+        if not isinstance(frame.index, pd.RangeIndex):
+            return f'line {first_line}: more fields than {list(frame)[:NAMES_SHOWN]}'
+
+        frame = frame.set_axis(frame.index + first_line).dropna(how='all')
+        check_numbers(frame['movieId'], 0, LARGEST_ID, whole=True, of_file=True)
+        if 'tmdbId' in frame:
+            check_numbers(frame['tmdbId'].dropna(), 0, LATEST, whole=True, of_file=True)
+    except ValueError as error:                       # from `check_numbers`, or from pandas
+        return _in_short(error)
+
 def _table(file, sep, names):
     "Columns of a file beside the ratings; None if it is not there. UTF-8, or Latin-1 as in the oldest."
     if not file.exists(): return None
     data = _bytes(file)
+    _refuse_utf_16(data, _name_of(file))
     try:
         text = data.decode('utf-8-sig')
     except UnicodeDecodeError:
@@ -237,7 +288,8 @@ def _table(file, sep, names):
     try:
         return pd.read_csv(io.StringIO(text), **how)[names]
     except (ValueError, KeyError) as error:
-        raise ValueError(f'{_name_of(file)}: {error}') from None
+        fault = _fault_beside(text, how, names) or _in_short(error)
+        raise ValueError(f'{_name_of(file)}, {fault}') from None
 
 # %% ../nbs/14_movielens.ipynb #7185da1d
 def _genres_of(films):
@@ -357,7 +409,8 @@ def _ratings(frame, place, layout):
 
 # %% ../nbs/14_movielens.ipynb #0a1e63a6
 def load_ratings(path,             # a MovieLens folder, zip or rating file, of any size and age
-                 cache:bool=True): # whether to keep a copy for the next time, or take the one that is there
+                 cache:bool=True,  # whether to keep a copy for the next time, or take the one that is there
+                 rating_range=None): # (lowest, highest) of the scale; None: that of MovieLens's layout
     """MovieLens as `Ratings`, with films, links and tags where they are.
 
     FileNotFoundError says what is there instead; ValueError names file, line and column of a fault.
@@ -365,6 +418,7 @@ def load_ratings(path,             # a MovieLens folder, zip or rating file, of 
     the next call maps it into memory. It is made anew when the file has another size or time.
     Films, links and tags are read each time. Delete copies whenever you like."""
     place, layout = _find(path)
+    if rating_range is not None: layout = layout._replace(stars=check_range(rating_range))
     file = place/layout.ratings
     source = source_of(file, layout)
 

@@ -15,23 +15,39 @@ import torch
 from fastcore.basics import patch
 from .holdout import rating_counts, rmse
 from .model import MatrixFactorization, OTHER, Row, SIDES
+from .ratings import as_codes
 from .recommending import find_film
 
 # %% ../nbs/08_newcomers.ipynb #ecbc834f
-def _check_ratings(side, n, codes, values):
-    "Refuse codes (m,) of the `n` users or items of `side`, and ratings of them (m,), that cannot be folded in."
-    if codes.shape != values.shape or codes.dim() != 1:
+def _values_of(values):
+    "Ratings that somebody hands in, as a float64 tensor on the CPU. ValueError for what are no numbers."
+    if torch.is_tensor(values): return values.detach().cpu().double()
+    array = np.array(values)
+    kind = pd.api.types.infer_dtype(array.flatten(), skipna=False)
+    if kind not in ('integer', 'floating', 'mixed-integer-float', 'empty') and array.size:
+        raise ValueError(f'ratings are numbers; these are of the kind {kind!r}.')
+    return torch.from_numpy(array.astype(np.float64))
+
+def _outside(values, rating_range):
+    "Which ratings lie outside the scale, whose ends are as exact as ratings are stored: a mask (n,)."
+    lowest, highest = torch.tensor(rating_range, dtype=torch.float32, device='cpu')
+    return (values.float() < lowest) | (values.float() > highest)
+
+def _check_ratings(side, codes, values, rating_range):
+    "Refuse codes (m,) of `side`, and ratings of them (m,), that cannot be folded in."
+    if codes.shape != values.shape:
         raise ValueError(f'{tuple(codes.shape)} {side} codes and {tuple(values.shape)} ratings: '
                          'one rating for each.')
-
-    unknown = codes[(codes < 0) | (codes >= n)]
-    if len(unknown):
-        raise IndexError(f'{side} code {unknown[0]} is out of range: 0 to {n-1:,}. '
-                         'Is it a raw id?')
 
     infinite = values[~values.isfinite()]
     if len(infinite):
         raise ValueError(f'a rating is {infinite[0]}.')
+
+    outside = values[_outside(values, rating_range)]
+    if len(outside):
+        lowest, highest = rating_range
+        raise ValueError(f'a rating is {outside[0]:g}, outside the scale of this model, '
+                         f'{lowest:g} to {highest:g}. Bring it to that scale first.')
 
     distinct, times = codes.unique(return_counts=True)
     again = distinct[times > 1]
@@ -50,9 +66,9 @@ def ridge_problem(model, side, codes, values):
     "The `RidgeProblem` of a new row of `side` from its ratings: `values` (n,) of the other side's `codes` (n,)."
     other = OTHER[side]
     n_other = model.n_items if other == 'item' else model.n_users
-    codes = torch.as_tensor(codes, dtype=torch.long).cpu()
-    values = torch.as_tensor(values, dtype=torch.float64).cpu()
-    _check_ratings(other, n_other, codes, values)
+    codes = as_codes(codes, n_other, other)
+    values = _values_of(values)
+    _check_ratings(other, codes, values, model.rating_range)
 
     there = codes.to(model.device)
     X = model.rows(other, there).cpu().double()
@@ -85,16 +101,19 @@ def solve_ridge(problem):
 # %% ../nbs/08_newcomers.ipynb #26e05373
 @patch
 def fold_in(self:MatrixFactorization,
-            items,       # (n,) codes of the films that the newcomer rated, each once
-            values):     # (n,) the ratings
-    "The `Row` of a new user: ridge regression of their ratings on the films' factors, towards the model's prior."
+            items,         # a newcomer's ratings, a dict of title or raw id -> rating; or (n,) item codes, each once,
+            values=None):  # and beside them (n,) the ratings
+    "The `Row` of a new user: ridge regression of their ratings on the items' factors, towards the model's prior."
+    if isinstance(items, dict): items, values = my_ratings(self, items)
+    if values is None:
+        raise ValueError('there is no rating beside the codes: a dict of title -> rating, or codes and values.')
     return _fold(self, 'user', items, values)
 
 @patch
 def fold_in_item(self:MatrixFactorization,
-                 users,      # (n,) codes of the users who rated the film, each once
+                 users,      # (n,) codes of the users who rated the item, each once
                  values):    # (n,) their ratings
-    "The `Row` of a new film: ridge regression of its ratings on its raters' factors, towards the model's prior."
+    "The `Row` of a new item: ridge regression of its ratings on its raters' factors, towards the model's prior."
     return _fold(self, 'item', users, values)
 
 def _fold(model, side, codes, values):
@@ -105,39 +124,32 @@ def _fold(model, side, codes, values):
     return Row(factors, w[-1].item())
 
 # %% ../nbs/08_newcomers.ipynb #f8db7223
-def my_ratings(films,         # a model or `Ratings`: whatever has titles and a rating range
-               stars:dict):   # title or raw id -> stars
+def my_ratings(films,          # a model or `Ratings`: whatever has titles and a rating range
+               ratings:dict):  # title or raw id -> rating
     "Item codes (n,) and values (n,) of ratings by title or raw id. ValueError lists all that it cannot use."
     found = {}
     wrong = []
-    for key, value in stars.items():
+    for key, value in ratings.items():
         try:
-            code = _film_code(films, key)
+            code = find_film(films, key)
             if code in found:
                 title, = films.titles([code])
                 raise ValueError(f'{title} is rated twice.')
-            _check_stars(films, key, value)
+            _check_value(films, key, value)
             found[code] = float(value)
         except ValueError as e: wrong.append(str(e))
     if wrong: raise ValueError('\n'.join(wrong))
     codes = list(found)
     values = list(found.values())
-    return torch.tensor(codes, dtype=torch.long), torch.tensor(values, dtype=torch.float32)
+    return torch.from_numpy(np.array(codes, dtype=np.int64)), torch.from_numpy(np.array(values, dtype=np.float32))
 
-def _film_code(films, key):
-    "The item code of a raw id or a title."
-    same = [raw_id == key for raw_id in films.item_ids]
-    if any(same): return same.index(True)
-    if isinstance(key, str): return find_film(films, key)
-    raise ValueError(f'no film has the id {key!r}.')
-
-def _check_stars(films, key, value):
+def _check_value(films, key, value):
     "Refuse what is no rating of this scale."
     low, high = films.rating_range
-    valid = isinstance(value, Real) and low <= value <= high
-    if not valid:
+    is_number = isinstance(value, Real) and not isinstance(value, bool) and np.isfinite(value)
+    if not is_number or _outside(torch.tensor(float(value), device='cpu'), (low, high)):
         raise ValueError(f'{value!r} for {key!r} is no number '
-                         f'from {low:g} to {high:g} stars.')
+                         f'from {low:g} to {high:g}.')
 
 # %% ../nbs/08_newcomers.ipynb #6dfbb018
 JITTER = 1e-6    # added to each variance, so that a covariance can be inverted if a factor is zero in all rows
@@ -147,6 +159,7 @@ def learn_prior(model,      # a trained `MatrixFactorization`; its prior is repl
                 ratings,    # the `Ratings` it was trained on
                 noise:float=None):  # variance of a rating around its prediction; None: the mean squared error
     "Set the prior of both sides to the mean and the precision of the model's own rows. Returns the model."
+    model.check_codes(ratings)
     if noise is None: noise = rmse(model.predict(ratings), ratings)**2
     for side, counts in zip(SIDES, rating_counts(ratings)):
         rows = model.rows(side).cpu().double()[counts > 0]
@@ -154,47 +167,51 @@ def learn_prior(model,      # a trained `MatrixFactorization`; its prior is repl
             raise ValueError(f'{len(rows)} {side}s with ratings '
                              f'do not show how {side}s differ.')
         covariance = torch.cov(rows.T)
-        covariance = covariance + JITTER*torch.eye(model.k + 1, dtype=torch.float64)
+        covariance = covariance + JITTER*torch.eye(model.k + 1, dtype=torch.float64, device='cpu')
         precision = noise*torch.linalg.inv(covariance)
         model.set_prior(side, rows.mean(0), precision)
     return model
 
 # %% ../nbs/08_newcomers.ipynb #671a570f
 def why(model,      # a `MatrixFactorization`
-        items,      # (n,) codes of the films that the newcomer rated
-        values,     # (n,) the ratings
-        item:int):  # code of the film to explain
-    "A newcomer's unclamped prediction for `item`, taken apart: a frame whose column `stars` sums to it."
+        ratings,    # a newcomer's, a dict of title or raw id -> rating; or a pair (codes, values), as of `my_ratings`
+        item):      # the item to explain: a title, or a raw id
+    "A newcomer's unclamped prediction for `item`, taken apart: a frame whose column `share` sums to it."
+    if isinstance(ratings, dict): ratings = my_ratings(model, ratings)
+    if len(ratings) != 2:
+        raise ValueError('the ratings are a dict of title -> rating, or a pair of codes and values.')
+    items, values = ratings
+    item = find_film(model, item)
     problem = ridge_problem(model, 'user', items, values)
     _, factor = solve_ridge(problem)
-    film = model.row('item', item)
-    x = torch.cat([film.factors.cpu(), torch.ones(1)]).double()
+    row = model.row('item', item)
+    x = torch.cat([row.factors.cpu(), torch.ones(1, dtype=torch.float32, device='cpu')]).double()
     influence = torch.cholesky_solve(x[:, None], factor)[:, 0]     # A^-1 x, (k+1,)
     shares = (problem.X @ influence) * problem.y                   # of each rating, (n,)
     expected = influence @ problem.precision @ problem.mean        # the prior's share
 
     title, = model.titles([item])
     given = {'mean of all ratings': model.mean,
-             f'{title}: its bias': film.bias,
+             f'{title}: its bias': row.bias,
              'expected of anybody': expected.item()}
-    parts = [(name, np.nan, stars) for name, stars in given.items() if stars != 0]
+    parts = [(name, np.nan, share) for name, share in given.items() if share != 0]
     rated = zip(model.titles(items), map(float, values), shares.tolist())
     parts += sorted(rated, key=lambda part: -abs(part[-1]))
-    return pd.DataFrame(parts, columns=['part', 'rated', 'stars'])
+    return pd.DataFrame(parts, columns=['part', 'rated', 'share'])
 
 # %% ../nbs/08_newcomers.ipynb #960676dd
 def plot_why(reasons,   # the frame of `why`
              ax=None):
     "The parts of a prediction from the top down, each from where the one above ended; the dotted line is their sum."
     ax = ax or plt.subplots(figsize=(7, 0.34*len(reasons) + 0.9))[1]
-    ends = reasons.stars.cumsum()
-    _draw_steps(ax, reasons.stars, ends)
+    ends = reasons.share.cumsum()
+    _draw_steps(ax, reasons.share, ends)
     ax.axvline(ends.iloc[-1], ls=':', color='#767c86')
 
-    names = [part if np.isnan(stars) else f'{part}, rated {stars:g}'
-             for part, stars in zip(reasons.part, reasons.rated)]
+    names = [part if np.isnan(rating) else f'{part}, rated {rating:g}'
+             for part, rating in zip(reasons.part, reasons.rated)]
     ax.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5),
-           xlabel='predicted (stars)')
+           xlabel='predicted')
     ax.grid(axis='y', visible=False)
     ax.use_sticky_edges = False
     ax.margins(x=0.05)

@@ -8,8 +8,9 @@ __all__ = ['Ratings', 'load_sample']
 # %% ../nbs/01_ratings.ipynb #1e8e8a51
 from dataclasses import dataclass, replace
 from importlib.resources import files
+from pathlib import Path
 from typing import NamedTuple
-import warnings, zipfile
+import math, warnings, zipfile
 from fastcore.basics import patch
 import numpy as np
 import pandas as pd
@@ -44,6 +45,21 @@ def id_map(raw:np.ndarray): # (n,) raw ids, one per rating: whole numbers, or st
     codes, ids = pd.factorize(raw, sort=True)
     return np.asarray(ids), codes.astype(np.int32)
 
+# %% ../nbs/01_ratings.ipynb #c1a5d201
+def check_range(rating_range):
+    "The ends of a scale as two floats, (lowest, highest). ValueError says what is wrong with them."
+    try:
+        if isinstance(rating_range, (dict, set, str)): raise TypeError
+        lowest, highest = [float(end) for end in rating_range]
+        if not (math.isfinite(lowest) and math.isfinite(highest)): raise ValueError
+    except (TypeError, ValueError):
+        raise ValueError('rating_range must be two numbers, (lowest, highest), like (1, 5); '
+                         f'this is {rating_range!r:.60}') from None
+    if lowest > highest:
+        raise ValueError(f'rating_range is ({lowest:g}, {highest:g}), the wrong way round: '
+                         f'give ({highest:g}, {lowest:g})')
+    return lowest, highest
+
 # %% ../nbs/01_ratings.ipynb #35695298
 @dataclass(frozen=True, repr=False, eq=False)
 class Ratings:
@@ -56,6 +72,7 @@ class Ratings:
     item_ids: np.ndarray              # (n_items,) raw ids in order, position = code
     rating_range: tuple               # (lowest, highest) rating of the scale
     movies: pd.DataFrame|None = None  # movieId, title, year, genres; row position = item code
+                                      # (`from_frame` takes titles in any order)
     links: pd.DataFrame|None = None   # the films' numbers at IMDb and TMDB, with raw ids, as in the file
     tags: pd.DataFrame|None = None    # words that users gave to films, with raw ids, as in the file
 
@@ -66,8 +83,10 @@ class Ratings:
     def __len__(self): return len(self.values)
 
     def __post_init__(self):
+        object.__setattr__(self, 'rating_range', check_range(self.rating_range))
         self.user_ids.flags.writeable = False
         self.item_ids.flags.writeable = False
+        if self.movies is not None: _check_order(self.movies, self.item_ids)
 
     def __repr__(self):
         lowest, highest = self.rating_range
@@ -77,11 +96,24 @@ class Ratings:
                 f'by {self.n_users:,} users of {self.n_items:,} items; '
                 f'{filled:.2%} of the matrix, mean {self.mean:.2f}')
 
+# %% ../nbs/01_ratings.ipynb #c1a5d202
+def _check_order(movies, item_ids):
+    "Refuse films that do not stand in the order of the codes: every title would be another film's."
+    ids = movies['movieId'] if 'movieId' in movies else item_ids
+    if len(movies) != len(item_ids) or not np.array_equal(np.asarray(ids), item_ids):
+        raise ValueError(f'movies has {len(movies):,} rows, which are not those of the {len(item_ids):,} items '
+                         'in the order of their codes. '
+                         'Ratings.from_frame(df, titles=...) joins titles by id, in any order.')
+
 # %% ../nbs/01_ratings.ipynb #7be0c5d4
 @patch
 def take(self:Ratings,
          rows):         # a bool mask (n,), positions, or a slice
     "The ratings at `rows`, in the same codes."
+    if isinstance(rows, (pd.Series, np.ndarray)):
+        rows = np.array(rows)                          # without an index of its own, and writable
+    if getattr(rows, 'dtype', None) in (bool, torch.bool) and len(rows) != len(self):
+        raise ValueError(f'a mask of {len(rows):,} for {len(self):,} ratings: one True or False for each.')
     times = None if self.timestamps is None else self.timestamps[rows]
     return replace(self,
                    users=self.users[rows],
@@ -100,22 +132,98 @@ def to_frame(self:Ratings):
         columns['timestamp'] = self.timestamps.numpy()
     return pd.DataFrame(columns)
 
+# %% ../nbs/01_ratings.ipynb #c1a5d204
+def as_codes(codes,              # a list, array, tensor, Series or range of whole numbers
+             n:int,              # how many codes there are: 0 to n-1
+             what:str='item',    # what the codes stand for, for an error
+             subset:bool=False): # whether only which codes count: then a set and a mask (n,) will do
+    """Codes that somebody hands in, (m,) int64. Nothing is rounded, cut off or counted from the end.
+
+    ValueError for what are no codes, IndexError for codes that do not exist."""
+    if subset and isinstance(codes, (set, frozenset)): codes = list(codes)
+    array = _array_of(codes, what)
+    if array.dtype == bool:
+        return _codes_of_mask(array, n, what, subset)
+    if array.dtype.kind == 'f' and np.isfinite(array).all() and (array % 1 == 0).all():
+        array = array.astype(np.int64)
+    if array.dtype.kind not in 'iu':
+        raise ValueError(f'{what} codes are whole numbers, 0 to {n-1:,}; these are {_some(array)}. '
+                         f'{what}_code finds the code of a raw id.')
+
+    bad = array[(array < 0) | (array >= n)]
+    if len(bad):
+        hint = 'Is it a raw id?'
+        if bad[0] < 0: hint = 'Negative numbers stand for nothing: a list that is filled up with -1 ends before them.'
+        raise IndexError(f'{what} code {bad[0]} is out of range: 0 to {n-1:,}. {hint}')
+    return torch.from_numpy(array.astype(np.int64))
+
+# %% ../nbs/01_ratings.ipynb #c1a5d205
+def _some(array):
+    "The first entries of an array, for an error."
+    some = ', '.join(repr(entry) for entry in array[:3].tolist())
+    return some + (', ...' if len(array) > 3 else '')
+
+def _array_of(codes, what):
+    "What is handed in for codes as an array (m,): of numbers, of bool, or of objects that are no codes."
+    wrong = ValueError(f'{what} codes come as a list of whole numbers, an array or a tensor; '
+                       f'this is a {type(codes).__name__}.')
+    if isinstance(codes, (set, frozenset, dict, str)): raise wrong
+    if torch.is_tensor(codes): array = codes.detach().cpu().numpy()
+    else:
+        try: array = np.asarray(codes)
+        except (TypeError, ValueError): raise wrong from None
+    if array.ndim != 1: raise wrong
+
+    if isinstance(codes, (list, tuple)) and array.dtype.kind in 'iuf':
+        # numpy makes a 1 of True.
+        if any(isinstance(code, (bool, np.bool_)) for code in codes): return np.array(codes, dtype=object)
+    if array.dtype == object and pd.api.types.infer_dtype(array, skipna=False) == 'integer':
+        return array.astype(np.int64)
+    return array
+
+def _codes_of_mask(mask, n, what, subset):
+    "The codes at which a mask is True."
+    if not subset:
+        raise ValueError(f'True and False are no {what} codes. Those of a mask: mask.nonzero()')
+    if len(mask) != n:
+        raise ValueError(f'a mask of {len(mask):,} for {n:,} {what}s.')
+    return torch.from_numpy(np.flatnonzero(mask))
+
 # %% ../nbs/01_ratings.ipynb #233045af
 def titles_of(movies, item_ids, codes):
-    "Titles of item `codes`, like ['Toy Story (1995)']. A film without a title is called by its id."
-    codes = [int(code) for code in codes]
+    """Titles of item `codes`, like ['Toy Story (1995)']. An item without a title is called by its id.
+
+    Of two that go by the same title and year the ids are shown as well."""
+    codes = as_codes(codes, len(item_ids)).tolist()
+    titles = short_titles(movies, item_ids, codes)
+    if movies is None: return titles
+    shared = _sharing_a_title(movies, movies.iloc[codes])
+    return [f'{title} [id {item_ids[code]}]' if code in shared else title
+            for code, title in zip(codes, titles)]
+
+def short_titles(movies, item_ids, codes):
+    "Titles of item `codes`, a list of them, where two items may have the same."
     if movies is None:
         return [f'item {item_ids[code]}' for code in codes]
 
-    titles = []
     films = movies.iloc[codes]
-    for code, title, year in zip(codes, films.title, films.year):
+    years = films['year'] if 'year' in films else [None]*len(codes)
+    titles = []
+    for code, title, year in zip(codes, films['title'], years):
         if pd.isna(title):
             title = f'(no title, id {item_ids[code]})'
         elif pd.notna(year):
             title = f'{title} ({year})'
         titles.append(title)
     return titles
+
+def _sharing_a_title(movies, films):
+    "The codes of all `movies` that have the title and year of one of `films`, and are not the only ones: a set."
+    columns = [name for name in ('title', 'year') if name in movies]
+    wanted = set(films['title'].dropna())
+    alike = np.array([code for code, title in enumerate(movies['title'].tolist()) if title in wanted], dtype=int)
+    again = movies[columns].iloc[alike].duplicated(keep=False)
+    return set(alike[again.to_numpy()].tolist())
 
 # %% ../nbs/01_ratings.ipynb #91f3a6c8
 @patch
@@ -137,8 +245,10 @@ def _by_time(ratings):
     if ratings.timestamps is None: return np.arange(len(ratings))
     return np.argsort(ratings.timestamps.numpy(), kind='stable')
 
-def _keep_last(ratings, where):
-    "One rating for each user and item, the last by time. It says what it leaves out."
+COLUMNS = ('userId', 'movieId', 'rating', 'timestamp')    # what a frame of ratings calls its columns, if nobody says
+
+def _keep_last(ratings, where, names=COLUMNS):
+    "One rating for each user and item, the last by time. It says what it leaves out, in the columns' own `names`."
     users = ratings.users.numpy().astype(np.int64)
     pairs = users*ratings.n_items + ratings.items.numpy()   # (n,), the square of the table
     if _all_different(pairs): return ratings
@@ -150,9 +260,12 @@ def _keep_last(ratings, where):
     left_out = order[rated_later]
     kept = np.sort(order[~rated_later])
 
-    example = ratings.take(left_out[:1]).to_frame().to_dict('records')[0]
-    warnings.warn(f'{where}: left out {len(left_out):,} of {len(ratings):,} ratings, because the same user '
-                  f'rated the same item again later. One of them: {example}', stacklevel=3)
+    why = 'rated the same item again later'
+    if ratings.timestamps is None: why = 'rated the same item in several rows, of which the last counts'
+    first, = ratings.take(left_out[:1]).to_frame().to_dict('split')['data']
+    example = dict(zip(names, first))
+    warnings.warn(f'{where}: left out {len(left_out):,} of {len(ratings):,} ratings, because the same user {why}. '
+                  f'One of them: {example}', stacklevel=3)
     return ratings.take(kept)
 
 # %% ../nbs/01_ratings.ipynb #0af04bcc
@@ -176,8 +289,12 @@ def _fault_of(value, lowest, highest, whole):
 def check_numbers(column:pd.Series,    # what should be numbers
                   lowest, highest,     # the range that they must lie in
                   whole:bool=False,    # whether they must be whole numbers
-                  of_file:bool=False): # whether the column's index holds the lines of a file
+                  of_file:bool=False,  # whether the column's index holds the lines of a file
+                  if_outside:str=''):  # what the error adds for a number outside the range
     "A column as an array, int64 if `whole`, else float32. ValueError names the first faulty row or line."
+    if column.dtype.kind in 'mMc' or isinstance(column.dtype, pd.PeriodDtype):
+        raise ValueError(f'column {column.name!r}: {column.dtype} values are not numbers')
+
     kind = np.float64 if whole else np.float32
     with np.errstate(over='ignore', invalid='ignore'):
         numbers = pd.to_numeric(column, errors='coerce')
@@ -194,6 +311,7 @@ def check_numbers(column:pd.Series,    # what should be numbers
     row = int(right.argmin())
     value = column.iloc[row]
     fault = _fault_of(value, lowest, highest, whole) or f'{value!r} is not a number'
+    if ' is outside ' in fault: fault += if_outside
     place = f'line {column.index[row]}' if of_file else f'row {row} (df.iloc[{row}])'
     raise ValueError(f'{place}, column {column.name!r}: {fault}')
 
@@ -202,19 +320,73 @@ LARGEST_WHOLE = 2**53    # the largest number below which float64 holds every wh
 
 def check_ids(column:pd.Series):
     "A column of ids as whole numbers, int64, or as strings; never a mix."
+    if not len(column): return np.array([], dtype=np.int64)
     missing = column.isna().to_numpy()
     if missing.any():
         raise ValueError(f'row {missing.argmax()}, column {column.name!r}: an id is missing')
 
-    kind = pd.api.types.infer_dtype(np.asarray(column))
-    if kind == 'integer' and column.max() < 2**63:
-        return np.asarray(column).astype(np.int64)
+    raw = np.asarray(column)
+    kind = pd.api.types.infer_dtype(raw)
+    if kind == 'integer' and raw.max() < 2**63:
+        return raw.astype(np.int64)
     if kind == 'floating':
         return check_numbers(column, -LARGEST_WHOLE, LARGEST_WHOLE, whole=True)
     if kind == 'string':
-        return np.asarray(column).astype(object)
+        return raw.astype(object)
     raise ValueError(f'column {column.name!r}: {kind} ids. Make them all strings: '
                      f'df[{column.name!r}] = df[{column.name!r}].astype(str)')
+
+# %% ../nbs/01_ratings.ipynb #c1a5d208
+def as_frame(data,           # a table of any kind
+             names:tuple,    # what the columns are called, if they have no names
+             least:int=2):   # columns that there must be
+    "`data` as a pandas frame. ValueError names the type of what cannot be one."
+    library = type(data).__module__.split('.')[0]
+    if isinstance(data, pd.DataFrame): return data
+    if library == 'polars' and hasattr(data, 'get_columns'):
+        return pd.DataFrame({column.name: column.to_numpy() for column in data.get_columns()})
+    if library == 'pyarrow' and hasattr(data, 'to_pandas'):
+        return data.to_pandas()
+    if isinstance(data, np.ndarray) and data.dtype.names:
+        return pd.DataFrame({name: data[name] for name in data.dtype.names})
+    if isinstance(data, dict):
+        try: return pd.DataFrame(data)
+        except (TypeError, ValueError):
+            raise ValueError('the columns of this dict are of different lengths.') from None
+    if isinstance(data, (list, tuple, np.ndarray)):
+        return _frame_of_rows(data, names, least)
+
+    hint = 'load_ratings(path) reads files.' if isinstance(data, (str, Path)) else 'pd.DataFrame(...) makes one.'
+    raise ValueError('a frame is wanted, with a row for each rating; '
+                     f'this is a {library}.{type(data).__name__}. {hint}')
+
+def _frame_of_rows(rows, names, least):
+    "The frame of a list of tuples, of dicts, or of an array with two dimensions."
+    if len(rows) and isinstance(rows[0], dict): return pd.DataFrame(list(rows))
+    widths = {len(row) if np.ndim(row) == 1 else 0 for row in rows}
+    right = all(least <= width <= len(names) for width in widths)
+    if len(widths) > 1 or not right:
+        wanted = ', '.join(str(name) for name in names)
+        raise ValueError(f'a {type(rows).__name__} of rows has {least} to {len(names)} entries in each row, '
+                         f'{wanted}; here they have {", ".join(map(str, sorted(widths)))}.')
+    width = max(widths, default=len(names))
+    columns = zip(*rows) if len(rows) else [()]*width
+    return pd.DataFrame({name: list(column) for name, column in zip(names, columns)})
+
+# %% ../nbs/01_ratings.ipynb #c1a5d209
+NAMED = 10     # columns that an error lists
+
+def column_of(df, name, hint='Name yours: user=..., item=..., rating=...'):
+    "The column of that name, without pandas's categories. ValueError if there is none, or more than one."
+    if name not in df:
+        there = [repr(own)[:30] for own in list(df)[:NAMED]] + ['...']*(df.shape[1] > NAMED)
+        raise ValueError(f'no column {name!r} among [{", ".join(there)}]. {hint}')
+    column = df[name]
+    if isinstance(column, pd.DataFrame):
+        raise ValueError(f'two columns are called {name!r}. Keep one: df.loc[:, ~df.columns.duplicated()]')
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        column = pd.Series(np.asarray(column), column.index, name=name)
+    return column
 
 # %% ../nbs/01_ratings.ipynb #b5dd506d
 class _Columns(NamedTuple):
@@ -227,25 +399,32 @@ class _Columns(NamedTuple):
 # %% ../nbs/01_ratings.ipynb #d80e51c6
 def _seconds(times):
     "A column of dates, or of seconds since 1970, as seconds since 1970 (UTC): (n,) int64."
+    if isinstance(times.dtype, pd.PeriodDtype): times = times.dt.to_timestamp()
     if times.dtype.kind == 'M':
         since_1970 = pd.to_datetime(times, utc=True) - pd.Timestamp(0, tz='UTC')
         times = since_1970 // pd.Timedelta('1s')
-    return check_numbers(times, -LARGEST_WHOLE, LARGEST_WHOLE, whole=True)
+    try: return check_numbers(times, -LARGEST_WHOLE, LARGEST_WHOLE, whole=True)
+    except ValueError as e:
+        hint = ''
+        if str(e).endswith('is not a number'):
+            hint = f'. If these are dates: df[{times.name!r}] = pd.to_datetime(df[{times.name!r}])'
+        raise ValueError(f'{e}{hint}') from None
+
+WIDER = '. If that is a rating, the scale is wider: say so with rating_range=(lowest, highest) in Ratings.from_frame'
 
 def _columns(df, user, item, rating, timestamp, rating_range):
     "The `_Columns` of a frame. ValueError names what is wrong, and where."
+    df = as_frame(df, (user, item, rating, timestamp or 'timestamp'), least=3)
     if timestamp == 'timestamp' and timestamp not in df: timestamp = None
-    for name in (user, item, rating, timestamp):
-        if name is not None and name not in df:
-            raise ValueError(f'no column {name!r} among {list(df)}. '
-                             'Name yours: user=..., item=..., rating=...')
+    user, item, rating = [column_of(df, name) for name in (user, item, rating)]
+    if timestamp is not None: timestamp = column_of(df, timestamp)
     if not len(df): raise ValueError('the frame holds no ratings')
 
-    lowest, highest = (-np.inf, np.inf) if rating_range is None else rating_range
-    users = check_ids(df[user])
-    items = check_ids(df[item])
-    values = check_numbers(df[rating], lowest, highest)
-    times = None if timestamp is None else _seconds(df[timestamp])
+    lowest, highest = (-np.inf, np.inf) if rating_range is None else check_range(rating_range)
+    users = check_ids(user)
+    items = check_ids(item)
+    values = check_numbers(rating, lowest, highest, if_outside=WIDER)
+    times = None if timestamp is None else _seconds(timestamp)
     return _Columns(users, items, values, times)
 
 # %% ../nbs/01_ratings.ipynb #6a94ce3b
@@ -255,42 +434,58 @@ def make_ratings(users, items,    # (n,) raw ids
                  values,          # (n,) float32
                  times,           # (n,) int64, or None
                  rating_range,    # (lowest, highest) of the scale
-                 where):          # what a warning calls the table they come from
+                 where,           # what a warning calls the table they come from
+                 names=COLUMNS):  # and its columns
     "`Ratings` of raw ids. Of a pair rated twice the last is kept, with a warning."
     user_ids, users = id_map(users)
     item_ids, items = id_map(items)
-    lowest, highest = rating_range
-
     ratings = Ratings(torch.from_numpy(users),
                       torch.from_numpy(items),
                       torch.from_numpy(values),
                       _tensor_or_none(times),
                       user_ids,
                       item_ids,
-                      rating_range=(float(lowest), float(highest)))
-    return _keep_last(ratings, where)
+                      rating_range)
+    return _keep_last(ratings, where, names)
 
 # %% ../nbs/01_ratings.ipynb #7fa416bc
 @patch(cls_method=True)
 def from_frame(cls:Ratings,
-               df,                      # a pandas frame, one row per rating
+               df,                      # one row per rating: a table of pandas or polars, a dict, rows
                user='userId',           # its columns; ids are whole numbers or strings
                item='movieId',
                rating='rating',
                timestamp='timestamp',   # seconds since 1970, or dates; may be absent
-               rating_range=None):      # (lowest, highest) of the scale; None: what occurs
+               rating_range=None,       # (lowest, highest) of the scale; None: what occurs
+               titles=None):            # a dict id -> title, or a table: `item`, title; year, genres if known
     """`Ratings` of a frame. Of a pair rated twice the last is kept, with a warning.
 
     ValueError says what is wrong with the frame, in which row and column."""
     users, items, values, times = _columns(df, user, item, rating, timestamp, rating_range)
     if rating_range is None: rating_range = (values.min(), values.max())
-    return make_ratings(users, items, values, times, rating_range, 'the frame')
+    ratings = make_ratings(users, items, values, times, rating_range, 'the frame', (user, item, rating, timestamp))
+    if titles is None: return ratings
+    return replace(ratings, movies=_join_titles(titles, ratings.item_ids, item))
 
 # %% ../nbs/01_ratings.ipynb #08e82b83
 EXAMPLES = 5        # ids that an error names
 
-def _codes(ids, raw):
-    "The codes of raw ids, their positions among `ids`: (n,) int32, -1 for an id that is not there."
+def kind_of_ids(ids):
+    "'numbers' or 'strings'."
+    return 'numbers' if ids.dtype.kind in 'iu' else 'strings'
+
+def codes_of(ids,      # (n,) raw ids, position = code
+             raw,      # (m,) raw ids, as of `check_ids`
+             column):  # what an error calls them
+    """The codes of raw ids, their positions among `ids`: (m,) int32, -1 for an id that is not there.
+
+    ValueError if one side has numbers and the other strings: no id would ever be found."""
+    ours = kind_of_ids(ids)
+    theirs = kind_of_ids(raw)
+    if len(raw) and ours != theirs:
+        kind = 'int' if ours == 'numbers' else 'str'
+        raise ValueError(f'the ids in {column!r} are {theirs}, like {raw.tolist()[0]!r}, and the known ones {ours}, '
+                         f'like {ids.tolist()[0]!r}. Make them alike: df[{column!r}] = df[{column!r}].astype({kind})')
     return pd.Index(ids).get_indexer(raw).astype(np.int32)
 
 def _name_ids(ids, column):
@@ -304,7 +499,7 @@ def _name_ids(ids, column):
 # %% ../nbs/01_ratings.ipynb #f2c7d15a
 @patch
 def encode(self:Ratings,
-           df,                      # a pandas frame, one row per rating
+           df,                      # a table with one row per rating, as in `from_frame`
            user='userId',           # its columns, as in `from_frame`
            item='movieId',
            rating='rating',
@@ -315,9 +510,13 @@ def encode(self:Ratings,
     A ValueError, or with 'drop' a warning, names the ids that have no code."""
     if unknown not in ('raise', 'drop'):
         raise ValueError(f"unknown={unknown!r}: it may be 'raise' or 'drop'")
-    raw = _columns(df, user, item, rating, timestamp, self.rating_range)
-    users = _codes(self.user_ids, raw.users)
-    items = _codes(self.item_ids, raw.items)
+    table = as_frame(df, (user, item, rating, timestamp or 'timestamp'))
+    if rating not in table and user in table and item in table:
+        raise ValueError(f'no column {rating!r}. '
+                         'Pairs that nobody has rated need no codes: model.predict(df) takes raw ids.')
+    raw = _columns(table, user, item, rating, timestamp, self.rating_range)
+    users = codes_of(self.user_ids, raw.users, user)
+    items = codes_of(self.item_ids, raw.items, item)
 
     known = (users >= 0) & (items >= 0)
     if not known.all():
@@ -325,8 +524,8 @@ def encode(self:Ratings,
         for codes, ids, column in ((users, raw.users, user), (items, raw.items, item)):
             without_code = ids[codes < 0]
             if len(without_code): names.append(_name_ids(without_code, column))
-        n_unknown = len(df) - known.sum()
-        message = f'ids without a code, {" and ".join(names)}, in {n_unknown:,} of {len(df):,} ratings'
+        n_unknown = len(users) - known.sum()
+        message = f'ids without a code, {" and ".join(names)}, in {n_unknown:,} of {len(users):,} ratings'
         if unknown == 'raise':
             raise ValueError(f"{message}. To leave these ratings out: unknown='drop'")
         warnings.warn(f'left out: {message}', stacklevel=2)
@@ -336,7 +535,48 @@ def encode(self:Ratings,
                     items=torch.from_numpy(items),
                     values=torch.from_numpy(raw.values),
                     timestamps=_tensor_or_none(raw.times))
-    return _keep_last(coded.take(known), 'the frame')
+    return _keep_last(coded.take(known), 'the frame', (user, item, rating, timestamp))
+
+# %% ../nbs/01_ratings.ipynb #c1a5d211
+def positions_of(ids, raw_id):
+    "Where `raw_id` stands among the `ids`: a list of one position, or of none. 3 and '3' are different ids."
+    if torch.is_tensor(raw_id) and raw_id.dim() == 0: raw_id = raw_id.item()
+    is_number = isinstance(raw_id, (int, float, np.number)) and not isinstance(raw_id, bool)
+    is_string = isinstance(raw_id, str)
+    if not (is_string if kind_of_ids(ids) == 'strings' else is_number): return []
+    return np.flatnonzero(ids == raw_id).tolist()
+
+def code_of(ids, raw_id, side):
+    "The code of a raw id, its position among the sorted `ids`. KeyError says what the ids are like."
+    found = positions_of(ids, raw_id)
+    if len(found): return found[0]
+
+    kind = kind_of_ids(ids)
+    first, last = ids[[0, -1]].tolist()
+    gaps = ', with gaps' if kind == 'numbers' and last - first >= len(ids) else ''
+    message = f'no {side} with the id {raw_id!r}; the known ids are {kind} from {first!r} to {last!r}{gaps}.'
+    twin = in_other_kind(raw_id)
+    if len(positions_of(ids, twin)): message += f' {twin!r} is one of them.'
+    raise KeyError(message)
+
+def in_other_kind(raw_id):
+    "3 for '3', and '3' for 3."
+    if not isinstance(raw_id, str): return str(raw_id)
+    try: return int(raw_id)
+    except ValueError: return None
+
+# %% ../nbs/01_ratings.ipynb #c1a5d20c
+def check_same_ids(ours, theirs,                          # two `Ratings`, or a model and `Ratings`
+                   our_name='train', their_name='test'):  # what an error calls them
+    "Refuse two things whose codes stand for different ids (ValueError)."
+    for side in ('user', 'item'):
+        known = getattr(ours, f'{side}_ids')
+        given = getattr(theirs, f'{side}_ids')
+        if known is given or np.array_equal(known, given): continue
+        raise ValueError(
+            f'{their_name} has codes for {len(given):,} {side}s, {our_name} for {len(known):,}, '
+            f'and they are not the same {side}s. Split one Ratings, or bring {their_name} into the codes with '
+            'encode, from the Ratings of the training.')
 
 # %% ../nbs/01_ratings.ipynb #45eb8490
 # A title, and behind it in brackets a year, or a span of years
@@ -360,6 +600,33 @@ def films_by_code(films,      # a frame with movieId, title with its year, genre
 
     codes = pd.Index(item_ids, name='movieId')
     return films.reindex(codes).reset_index()
+
+# %% ../nbs/01_ratings.ipynb #c1a5d20f
+def _join_titles(titles, item_ids, item):
+    "The `movies` of `Ratings` from a table or a dict of titles, as `from_frame` takes them."
+    if isinstance(titles, pd.Series): titles = titles.to_dict()
+    if isinstance(titles, dict) and 'title' not in titles:
+        titles = {item: list(titles), 'title': list(titles.values())}
+    table = as_frame(titles, (item, 'title', 'year', 'genres'))
+
+    hint = 'titles= is a dict of id -> title, or a table with the ids and a title for each.'
+    if item not in table and 'movieId' in table: item = 'movieId'
+    ids = check_ids(column_of(table, item, hint))
+    if (codes_of(item_ids, ids, item) < 0).all():
+        raise ValueError(f'none of the {len(ids):,} ids in {item!r} is that of a rated item, '
+                         'so nothing gets a title.')
+
+    films = pd.DataFrame({'movieId': ids})
+    films['title'] = column_of(table, 'title', hint).map(str, na_action='ignore').to_numpy()
+    films['title'] = films['title'].astype(object)
+    films['genres'] = table['genres'].to_numpy() if 'genres' in table else None
+    by_code = films_by_code(films, item_ids)
+    if 'year' in table:
+        given = column_of(table, 'year').dropna()
+        years = pd.Series(check_numbers(given, 0, 9999, whole=True), ids[table['year'].notna().to_numpy()])
+        years = years[~years.index.duplicated()].reindex(item_ids)
+        by_code['year'] = pd.Series(years.to_numpy()).astype('Int16').fillna(by_code['year'])
+    return by_code
 
 # %% ../nbs/01_ratings.ipynb #ef65707d
 def load_sample():

@@ -14,6 +14,8 @@ import numpy as np
 import pandas as pd
 import torch
 from .evaluation import items_by_user, top_k
+from .model import Row, check_whole
+from .ratings import Ratings, as_codes, code_of, in_other_kind, positions_of, short_titles
 
 # %% ../nbs/07_recommending.ipynb #3cdfcd22
 def films_where(films,              # a model or `Ratings`: whatever has titles and genres
@@ -24,7 +26,7 @@ def films_where(films,              # a model or `Ratings`: whatever has titles 
     "An offset for scores that leaves only such films on a list: (n_items,) float32, 0 or minus infinity."
     names = [genres] if isinstance(genres, str) else list(genres)
     if (names or years) and films.movies is None:
-        raise ValueError('nothing is known of the films but their ids.')
+        raise ValueError('nothing is known of the items but their ids.')
     if min_ratings and counts is None:
         raise ValueError(f'min_ratings={min_ratings} needs counts: rating_counts(ratings)[1].')
 
@@ -36,46 +38,85 @@ def films_where(films,              # a model or `Ratings`: whatever has titles 
         in_years = films.movies.year.between(*years).fillna(False)
         keep &= in_years.to_numpy(dtype=bool)
     if min_ratings:
-        keep &= counts.numpy() >= min_ratings
+        keep &= _numbers(counts, n_items, 'counts').numpy() >= min_ratings
     if not keep.any():
-        raise ValueError(f'{genres=}, {years=}, {min_ratings=} leave no film. Ask for less.')
-    return torch.where(torch.from_numpy(keep), 0., -torch.inf)
+        raise ValueError(f'{genres=}, {years=}, {min_ratings=} leave no item. Ask for less.')
+    offset = torch.zeros(n_items, dtype=torch.float32, device='cpu')
+    offset[torch.from_numpy(~keep)] = -torch.inf
+    return offset
+
+def _numbers(numbers, n, what):
+    "One number for each of `n` items, from a list, an array, a Series or a tensor: a tensor (n,) on the CPU."
+    if not torch.is_tensor(numbers):
+        array = np.array(numbers)
+        if array.dtype.kind not in 'iuf': array = array.astype(np.float32)
+        numbers = torch.from_numpy(array)
+    if numbers.dtype == torch.float64: numbers = numbers.float()      # as scores are
+    if numbers.shape != (n,):
+        raise ValueError(f'{what} of the shape {tuple(numbers.shape)} for {n:,} items: one number for each.')
+    return numbers.cpu()
 
 def _has_genre(movies, name):
     "Which films have the genre `name`: (n_items,) bool. ValueError if none has."
-    genres = movies.genres.fillna('').str.split('|')
+    genres = movies['genres'] if 'genres' in movies else pd.Series('', movies.index)
+    genres = genres.fillna('').astype(object).str.split('|')
     there = set(genres.explode()) - {''}
     if name not in there:
-        listed = ', '.join(sorted(there))
-        raise ValueError(f'no film has the genre {name!r}. There are {listed}.')
+        listed = ', '.join(sorted(there)) or 'none'
+        raise ValueError(f'no item has the genre {name!r}. There are {listed}.')
     has = genres.map(lambda own: name in own)
     return has.to_numpy()
 
 # %% ../nbs/07_recommending.ipynb #66cd2574
 def recommend(model,         # a `MatrixFactorization`
-              user,          # a user code, or a `Row`
-              seen=(),       # item codes to leave out
-              n:int=10,      # films, at most
+              user,          # a user's raw id; a newcomer's ratings, a dict title or raw id -> rating; a `Row`
+              seen=(),       # to leave out: what the user has in these `Ratings`; or item codes, or a mask
+              n:int=10,      # items, at most
               offset=None):  # (n_items,) to add to the scores for their order, as of `films_where`
-    "The best films for one user, best first, as a frame: title, genres, predicted rating (clamped)."
-    if n < 1: raise ValueError(f'n is {n}; a list has 1 film or more.')
-    scores = model.scores(user)
-    seen = torch.as_tensor(seen, dtype=torch.long)
-    best = top_k(_moved(scores, offset), seen, n)
+    """The best items for one user, best first, as a frame: title, genres if known, predicted rating (clamped).
+
+    KeyError for an unknown id. A code's `Row` is `model.row('user', code)`; a newcomer's own ratings are left out."""
+    check_whole('n', n, 1)
+    scores = model.scores(_row_of(model, user))
+    seen = _codes_seen(model, user, seen)
+    best = top_k(_moved(scores, offset), seen, int(n))
 
     frame = pd.DataFrame({'title': model.titles(best)}, index=_places(len(best)))
-    if model.movies is not None:
-        frame['genres'] = model.movies.genres.to_numpy()[best.numpy()]
+    movies = model.movies
+    if movies is not None and 'genres' in movies and movies['genres'].notna().any():
+        frame['genres'] = movies['genres'].to_numpy()[best.numpy()]
     predicted = scores[best].clamp(*model.rating_range)
     frame['predicted'] = _rounded(predicted)
     return frame
 
+def _row_of(model, user):
+    "The `Row` of whoever is named by raw id, by ratings or by the `Row` itself."
+    if isinstance(user, Row): return user
+    if isinstance(user, dict): return model.fold_in(user)
+    try: return model.row('user', model.user_code(user))
+    except KeyError as e:
+        hint = 'Somebody new is known by ratings: recommend(model, {title: rating}).'
+        raise KeyError(f'{e.args[0]} {hint}') from None
+
+def _codes_seen(model, user, seen):
+    "The codes (m,) of the items that a list for `user` leaves out."
+    rated = [find_film(model, item) for item in user] if isinstance(user, dict) else []
+    if not isinstance(seen, Ratings):
+        codes = as_codes(seen, model.n_items, subset=True)
+    elif isinstance(user, (dict, Row)):
+        raise ValueError('these Ratings do not say what somebody new has seen; give seen= as item codes.')
+    else:
+        model.check_codes(seen)
+        codes = seen.items[seen.users == model.user_code(user)].long()
+    return torch.cat([codes, torch.tensor(rated, dtype=torch.long, device='cpu')])
+
 def _moved(scores, offset):
     "The scores that decide the order."
-    return scores if offset is None else scores + offset
+    if offset is None: return scores
+    return scores + _numbers(offset, scores.shape[-1], 'offset')
 
 def _places(n):
-    "The index of a list of `n` films: 1, 2, 3, ..."
+    "The index of a list of `n` items: 1, 2, 3, ..."
     return pd.RangeIndex(1, n + 1, name='place')
 
 def _rounded(numbers):
@@ -85,17 +126,19 @@ def _rounded(numbers):
 # %% ../nbs/07_recommending.ipynb #59852fda
 def recommend_all(model,             # a `MatrixFactorization`
                   seen,              # `Ratings`: what each user rated is left out of their list
-                  n:int=10,          # films per list
+                  n:int=10,          # items per list
                   offset=None,       # as in `recommend`
                   users=None,        # user codes; None for all
                   slab:int=2**22):   # scores in memory at a time
-    "The lists of many users, best first: (m, n) int64 item codes, -1 where a list has no more films."
-    if n < 1: raise ValueError(f'n is {n}; a list has 1 film or more.')
+    "The lists of many users, best first: (m, n) int64 item codes, -1 where a list has no more items."
+    check_whole('n', n, 1)
+    n = int(n)
+    model.check_codes(seen)
     if users is None: users = range(model.n_users)
-    users = torch.as_tensor(users, dtype=torch.long)
+    users = as_codes(users, model.n_users, 'user')
     known = items_by_user(seen)
     rows = model.rows('user').cpu()[users]             # (m, k+1)
-    lists = torch.full((len(users), n), -1)
+    lists = torch.full((len(users), n), -1, device='cpu')
 
     at_once = max(1, slab // model.n_items)            # users whose scores fit in a slab
     for start in range(0, len(users), at_once):
@@ -108,19 +151,22 @@ def recommend_all(model,             # a `MatrixFactorization`
 
 # %% ../nbs/07_recommending.ipynb #174a89e8
 def cosines(model, item:int):
-    "The cosine of one film's factors with every film's: (n_items,) float32 from -1 to 1, 0 for a row of zeros."
+    "The cosine of one item's factors with every item's: (n_items,) float32 from -1 to 1, 0 for a row of zeros."
+    item, = as_codes([item], model.n_items)
     factors = model.rows('item')[:, :-1].cpu()
     unit = torch.nn.functional.normalize(factors)
     return unit @ unit[item]
 
 # %% ../nbs/07_recommending.ipynb #0b882e9c
 def similar(model,         # a `MatrixFactorization`
-            item:int,      # an item code, as of `find_film`
-            n:int=10,      # films, at most
+            item,          # a title, or a raw id, as in `find_film`; that of a code: `model.item_ids[code]`
+            n:int=10,      # items, at most
             offset=None):  # as in `recommend`
-    "The films whose factors point most nearly the way of `item`'s, as a frame: title, cosine."
-    cosine = cosines(model, item)
-    best = top_k(_moved(cosine, offset), torch.tensor([item]), n)
+    "The items whose factors point most nearly the way of `item`'s, as a frame: title, cosine."
+    check_whole('n', n, 1)
+    code = find_film(model, item)
+    cosine = cosines(model, code)
+    best = top_k(_moved(cosine, offset), torch.tensor([code], device='cpu'), int(n))
     frame = pd.DataFrame({'title': model.titles(best)}, index=_places(len(best)))
     frame['cosine'] = _rounded(cosine[best])
     return frame
@@ -171,11 +217,20 @@ def _called_nearly(wanted, titles):
     return [first[name] for name in close]
 
 # %% ../nbs/07_recommending.ipynb #8eec696c
-def find_film(films,       # a model or `Ratings`: whatever has titles
-              text:str):   # a title or words of one, with or without the year
-    "The item code of the one film that `text` can mean. ValueError asks back if it is none or several."
-    titles = films.titles(range(len(films.item_ids)))
-    title, year = re.fullmatch(r'(.*?)\s*(\(\d{4}\))?\s*', text, re.S).groups()
+def find_film(films,   # a model or `Ratings`: whatever has ids and titles
+              film):   # a raw id, or a title or words of one, with or without the year
+    "The item code of the one item that is meant. ValueError asks back if it is none or several."
+    ids = films.item_ids
+    known = positions_of(ids, film)
+    if known: return known[0]
+    if not isinstance(film, str) or films.movies is None:
+        try: code_of(ids, film, 'item')
+        except KeyError as e: raise ValueError(e.args[0]) from None
+
+    titles = short_titles(films.movies, ids, range(len(ids)))
+    shown = films.titles(range(len(ids))) if film.endswith(']') else titles     # as lists show it, with the id
+    if shown.count(film) == 1: return shown.index(film)
+    title, year = re.fullmatch(r'(.*?)\s*(\(\d{4}\))?\s*', film, re.S).groups()
     wanted = _plain(title)
     found = _called(wanted, titles)
     of_year = [code for code in found
@@ -183,12 +238,16 @@ def find_film(films,       # a model or `Ratings`: whatever has titles
     if len(of_year) == 1: return of_year[0]
 
     close = of_year or found or _called_nearly(wanted, titles)
-    meant = ' or '.join(titles[code] for code in close[:5])
+    meant = ' or '.join(films.titles(close[:5]))
     hint = f'Did you mean {meant}?' if meant else 'Try fewer words, or the raw id.'
+    twin = in_other_kind(film)
+    if positions_of(ids, twin): hint = f'{twin!r} is a raw id. {hint}'
     number = len(of_year) or 'no'
-    raise ValueError(f'{number} films go by {text!r}. {hint}')
+    raise ValueError(f'{number} titles go by {film!r}. {hint}')
 
 # %% ../nbs/07_recommending.ipynb #b7fa2b9f
+TINY = 1e-30     # a variance of zero, where all rows are alike
+
 def principal_axes(rows, n:int=2): # (m, k) float64
     "The mean of the rows (k,), the `n` directions in which they differ most (n, k), and their shares of the variance."
     mean = rows.mean(0)
@@ -199,18 +258,19 @@ def principal_axes(rows, n:int=2): # (m, k) float64
     farthest = places.abs().argmax(0, keepdim=True)      # (1, n)
     sign = places.gather(0, farthest).sign()
     variances = lengths**2
-    shares = variances[:n] / variances.sum()
+    shares = variances[:n] / variances.sum().clamp(min=TINY)
     return mean, directions*sign.T, shares
 
 # %% ../nbs/07_recommending.ipynb #c1a1d44a
 def film_map(model,   # a `MatrixFactorization`
-             items):  # codes of the films on the map
+             items):  # codes of the items on the map
     "The first two principal components of the films' factors: places (n, 2), and the axes' shares of the variance."
-    items = torch.as_tensor(items, dtype=torch.long)
+    items = as_codes(items, model.n_items)
+    if len(items.unique()) < len(items): raise ValueError('an item is there twice; it has one place on the map.')
     factors = model.rows('item').cpu()[items, :-1].double()
     n, k = factors.shape
     if n < 3 or k < 2:
-        raise ValueError(f'{n} films with {k} factors make no map; it takes 3 films and 2 factors.')
+        raise ValueError(f'{n} items with {k} factors make no map; it takes 3 items and 2 factors.')
     mean, directions, shares = principal_axes(factors)
     places = (factors - mean) @ directions.T
     return places.float(), shares.tolist()
@@ -254,35 +314,40 @@ def _write_name(ax, place, title, size, dots, taken):
 
 # %% ../nbs/07_recommending.ipynb #3143817a
 def list_facts(lists,           # (m, n) item codes, -1 for none
-               counts,          # (n_items,) ratings of each film
+               counts,          # (n_items,) ratings of each item
                n_users:int):    # people who could have rated
-    "Coverage (share of the items on some list), and novelty (mean of -log2 of the share of people who rated a film)."
-    shown = lists[lists >= 0]
+    "Coverage (share of the items on some list), and novelty (mean -log2 of the share of people who rated it)."
+    if not torch.is_tensor(lists): lists = torch.from_numpy(np.array(lists))
+    lists = lists.flatten()
+    counts = _numbers(counts, len(counts), 'counts')
+    shown = as_codes(lists[lists != -1], len(counts))
     if not len(shown): raise ValueError('the lists are empty.')
     share = counts[shown].clamp(min=1).double() / n_users
     coverage = len(shown.unique()) / len(counts)
     return dict(coverage=coverage, novelty=-share.log2().mean().item())
 
 # %% ../nbs/07_recommending.ipynb #c5d5790e
-def cautious(counts,        # (n_items,) ratings of each film
-             stars:float):  # taken off a film without ratings
-    "An offset for scores that trusts films with few ratings less: (n_items,) float32, -stars/sqrt(n + 1)."
-    if not stars >= 0:
-        raise ValueError(f'stars is {stars}; caution takes off 0 stars or more.')
+def cautious(counts,          # (n_items,) ratings of each item
+             at_most:float):  # taken off an item without ratings, in units of the ratings
+    "An offset for scores that trusts items with few ratings less: (n_items,) float32, -at_most/sqrt(n + 1)."
+    if not at_most >= 0:
+        raise ValueError(f'at_most is {at_most}; caution takes off 0 or more.')
+    counts = _numbers(counts, len(counts), 'counts')
+    if (counts < 0).any(): raise ValueError('counts holds negative numbers of ratings.')
     behind = (counts + 1).float()
-    return -stars / behind.sqrt()
+    return -at_most / behind.sqrt()
 
 # %% ../nbs/07_recommending.ipynb #e341a73d
 def favorites_beside(model,         # a `MatrixFactorization`
                      ratings,       # `Ratings` it was trained on
-                     user:int,      # a user code
-                     n:int=10,      # films in each list
+                     user,          # the raw id of a user
+                     n:int=10,      # items in each list
                      offset=None):  # as in `recommend`
-    "The films a user rated best beside those recommended: a frame with their stars, titles, predictions, titles."
-    own = ratings.take(ratings.users == user)
-    best = own.values.argsort(descending=True, stable=True)[:n]
-    new = recommend(model, user, own.items, n, offset)
-    columns = {'stars': own.values[best].tolist(),
+    "The items a user rated best beside those recommended: a frame with ratings, titles, predictions, titles."
+    new = recommend(model, user, ratings, n, offset)
+    own = ratings.take(ratings.users == model.user_code(user))
+    best = own.values.argsort(descending=True, stable=True)[:int(n)]
+    columns = {'rating': own.values[best].tolist(),
                'rated best': ratings.titles(own.items[best]),
                'predicted': new.predicted.tolist(),
                'recommended': new.title.tolist()}

@@ -14,6 +14,7 @@ from .als import fit_als
 from .gibbs import rating_unit
 from .model import SIDES, MatrixFactorization
 from .ratings import Ratings
+from .runs import float32_on_cpu
 from .variational import PartialStart, VariationalSolver, als_start
 
 # %% ../nbs/15_scale.ipynb #8cc43b2c
@@ -145,6 +146,7 @@ class Synthetic(NamedTuple):
     def __repr__(self):
         return f'Synthetic: {self.ratings}.\nMade by {self.truth}, noise {self.noise:g}'
 
+    @float32_on_cpu()
     def expected(self, ratings):
         """The mean rating that each pair would get: (n,) float32.
 
@@ -218,6 +220,7 @@ MOVIELENS_32M = 32_000_204, 200_948, 84_432     # ratings, users, films with a r
 SMALLEST = 50_000                               # fewer ratings don't have the shape
 
 # %% ../nbs/15_scale.ipynb #eac62b2f
+@float32_on_cpu()
 def synthetic_ratings(n:int=MOVIELENS_32M[0],   # number of ratings
                       k:int=24,                 # factors of the true model
                       noise:float=0.75,         # its standard deviation in stars, before rounding
@@ -285,6 +288,7 @@ def _check_shares(shares):
                          'and above the one before it.')
     return numbers
 
+@float32_on_cpu()
 def start_on_parts(model,                  # the `MatrixFactorization` to begin with
                    train,                  # `Ratings` to learn from later
                    shares=(1/16, 1/4),     # of the users, growing; each includes the one before it

@@ -178,6 +178,7 @@ class SGDSolver:
                  seed:int=0):         # of the batches' order
         check_ratings(model, 'train', train)
         check_whole('epochs', epochs, 1)
+        epochs = int(epochs)
         check_whole('batch_size', batch_size, 1)
         if not (math.isfinite(lr) and lr > 0):
             raise ValueError(f'lr is {lr}; the learning rate must be above 0, 0.01 for example.')
@@ -186,9 +187,9 @@ class SGDSolver:
         self.model = model
         self.train = train
         self.epochs = epochs
-        self.lr = lr
-        self.reg = reg
-        self.bias_reg = bias_reg
+        self.lr = float(lr)
+        self.reg = float(reg)
+        self.bias_reg = float(bias_reg)
         self.batch_size = int(batch_size)
         self.schedule = schedule
         self.step = update(model)

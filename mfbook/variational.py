@@ -14,7 +14,7 @@ from .als import (ALSSolver, RowPrior, arrange, both_sides, cg_rows, each_chunk,
                         lookup_table)
 from .gibbs import overall_precision, prior_given_rows, rating_unit, who_rated_what
 from .model import OTHER, SIDES, MatrixFactorization, check_ratings, check_whole
-from .runs import fit
+from .runs import float32_on_cpu, fit
 from fastcore.basics import patch
 
 # %% ../nbs/11_variational.ipynb #b4780a8c
@@ -140,6 +140,7 @@ class PartialStart(NamedTuple):
 # %% ../nbs/11_variational.ipynb #664324f8
 class VariationalSolver:
     "Bell curves in place of draws: the model holds the rows' means, and each bin has a covariance."
+    @float32_on_cpu()
     def __init__(self,
                  model,             # the `MatrixFactorization` to fill; starts from its users
                  train,             # `Ratings` to learn from
@@ -151,14 +152,14 @@ class VariationalSolver:
         if cg_steps is not None: check_whole('cg_steps', cg_steps, 1)
         if not isinstance(start, PartialStart): check_whole('start', start, 0)
         self.model = model
-        self.cg_steps = cg_steps
+        self.cg_steps = None if cg_steps is None else int(cg_steps)
         self.start = start
 
         # the ratings, and what is known beside them
         self.n_ratings = len(train)
         self.rating_unit = rating_unit(train)
         self.sides = both_sides(train, model.mean)
-        self.features = dict(zip(SIDES, who_rated_what(train, features)))
+        self.features = dict(zip(SIDES, who_rated_what(train, int(features))))
         users, items = train.users, train.items
         by_user = ActivityBins(users, items, train.n_users, train.n_items)
         by_item = ActivityBins(items, users, train.n_items, train.n_users)

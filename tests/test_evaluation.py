@@ -1,6 +1,7 @@
 "Evaluation: measures equal plain loops and another library, intervals cover what they claim, and nothing looks inside a model."
 import math
 from dataclasses import replace
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -88,7 +89,7 @@ def test_a_perfect_list_and_nothing_to_find():
     table[s.test.users.long(), s.test.items.long()] = s.test.values
     f = ranking(Stub(table), s.train, s.test, k=5)
     assert (f.ndcg == 1).all() and (f.mrr == 1).all()
-    with pytest.raises(ValueError, match='reaches 6 stars'): ranking(Stub(table), s.train, s.test, relevant=6)
+    with pytest.raises(ValueError, match='reaches 6, so there is nothing to find. relevant='): ranking(Stub(table), s.train, s.test, relevant=6)
 
 # --- errors and intervals ---
 
@@ -148,11 +149,11 @@ def test_a_report_is_made_of_predict_and_scores_alone_and_is_right():
 def test_slices_hold_every_rating_once_and_their_rmse():
     s = split_random(load_sample(), seed=0)
     m = MatrixFactorization(s.train, k=0)
-    for by in ('ratings of the user', 'ratings of the film', 'time of the rating'):
+    for by in ('ratings of the user', 'ratings of the item', 'time of the rating'):
         f = slices({'m': m}, s.train, s.test, by, n=20)
         assert f.ratings.sum() == len(s.test) and (f.lo <= f.rmse).all() and (f.rmse <= f.hi).all()
         assert math.sqrt((f.rmse**2*f.ratings).sum()/len(s.test)) == pytest.approx(rmse(m.predict(s.test), s.test))
-    f = slices({'m': m}, s.train, s.test, 'ratings of the film', n=20).set_index('slice')
+    f = slices({'m': m}, s.train, s.test, 'ratings of the item', n=20).set_index('slice')
     seen = torch.bincount(s.train.items, minlength=s.train.n_items)[s.test.items.long()]
     part = s.test.take((seen >= 3) & (seen <= 9))
     assert f.ratings['3-9'] == len(part) and f.rmse['3-9'] == pytest.approx(rmse(m.predict(part), part)) and f.ratings['0'] == int((seen == 0).sum())
@@ -196,3 +197,68 @@ def test_the_worst_films_are_the_worst():
 def test_no_test_ratings_is_an_error():
     r, m = some()
     with pytest.raises(ValueError, match='no test ratings'): report({'m': m}, r, r.take(slice(0, 0)))
+
+# --- whose codes, and which items ---
+
+def apart(r, seed=0):
+    "Ratings of the same numbers of users and items, with ids, and so with codes, of their own."
+    f = r.to_frame()
+    return Ratings.from_frame(f.assign(movieId=f.movieId.max() + 7 - f.movieId), rating_range=r.rating_range)
+
+def test_ratings_of_other_ids_are_refused_everywhere():
+    r, stub = some(n=90)
+    other, m = apart(r), MatrixFactorization(r, k=2)
+    for call in (lambda: ranking(m, r, other), lambda: ranking(stub, r, other), lambda: ranking(m, other, other), lambda: report({'m': stub}, r, other), lambda: slices({'m': stub}, r, other),
+                 lambda: report({'m': m}, other, other), lambda: squared_errors({'m': m}, other), lambda: calibration({'m': m}, other), lambda: worst_films(m, other)):
+        with pytest.raises(ValueError, match='codes for 9 items.*for 9, and they are not the same items.*encode'): call()
+
+@pytest.mark.parametrize('listed, relevant, says', [
+    ([10, 20, 30], ['10', '20'], 'listed holds integers and relevant strings, so that nothing can be found'), (['a'], [1], 'listed holds strings and relevant integers'),
+    (np.array(['a']), torch.tensor([1]), 'listed holds strings'), ([1, 1, 1], [1], 'listed holds an item twice'), ([1, 2, 3], [1, 1, 1], 'relevant holds an item twice, .*1.*; keep it once'), (torch.tensor([3, -1, -1]), [1], r'filled up with -1: take listed\[listed >= 0\]'),
+    ([1, '1'], [1], "listed holds items of the kind 'mixed-integer'"), ([1.5], [1], "of the kind 'floating'"), ([True, False], [0], "of the kind 'boolean'"),
+    ({1, 2}, [1], 'listed holds items of the kind'), ([1], [None], 'relevant holds items of the kind'), (3, [3], 'listed holds')])
+def test_lists_that_cannot_be_compared(listed, relevant, says):
+    with pytest.raises(ValueError, match=says): list_metrics(listed, relevant)
+
+def test_lists_of_any_kind_are_compared():
+    expected = list_metrics([1, 2, 3], [3, 9])
+    assert expected['mrr'] == 1/3
+    for kind in (np.array, torch.tensor, tuple, pd.Series, lambda x: np.array(x, dtype=np.uint8)): assert list_metrics(kind([1, 2, 3]), kind([3, 9])) == expected
+    assert list_metrics([1, 2, 3], {3, 9}) == list_metrics(list('abc'), {'c', 'd'}) == list_metrics(pd.Series(list('abc')), np.array(['c', 'd'])) == expected
+
+# --- any scale ---
+
+@pytest.mark.parametrize('levels, hits', [((.5, 1, 1.5, 2, 2.5, 3, 3.5, 4, 4.5, 5), (4, 4.5, 5)), ((1, 2, 3, 4, 5), (4, 5)), ((0, 1), (1,)), ((-1, 1), (1,)), ((1, 2, 3), (3,)),
+    (range(0, 101, 10), (70, 80, 90, 100)), (range(-10, 11, 5), (5, 10)), (range(1, 11), (8, 9, 10))])
+def test_the_top_third_of_the_scale_is_relevant(levels, hits):
+    levels = list(levels)
+    n = len(levels)
+    r = Ratings.from_frame(dict(userId=[u for u in range(3) for _ in range(n)], movieId=[*range(n)]*3, rating=levels*3))
+    own = Stub(torch.arange(n).expand(3, n).flip(1))
+    nothing = r.take([])
+    assert ranking(own, nothing, r, k=n).equals(ranking(own, nothing, r, k=n, relevant=min(hits)))
+    t = report({'m': own}, nothing, r, k=n, n=20)
+    assert t.table[f'precision@{n}'].item() == pytest.approx(len(hits)/n) and t.note == ''
+    plt.close(t.plot()[0, 0].figure)
+
+def test_a_report_is_there_when_nothing_is_relevant():
+    r, m = some(n=90)
+    s = split_random(r, valid=0, test=.4, seed=1)
+    t = report({'x': m}, s.train, s.test, n=20, relevant=5.5)
+    assert t.table.rmse['x'] == pytest.approx(rmse(m.predict(s.test), s.test)) and t.table['ndcg@10'].isna().all()
+    assert 'ndcg' not in repr(t) and 'No list metrics' in repr(t) and 'No list metrics' in t._repr_html_()
+    assert report({'x': m}, s.train, s.test, k=3, n=20, relevant=3.5).table['ndcg@3']['x'] == pytest.approx(ranking(m, s.train, s.test, 3, 3.5).ndcg.mean())
+
+@pytest.mark.parametrize('rows', [[(1, 1, 3.), (2, 2, 3.), (1, 2, 3.)], [(1, 1, 3.)], [(1, 1, 3.), (1, 2, 5.)], [(1, 1, 3.), (2, 1, 5.)]])
+def test_a_report_of_ratings_that_are_alike_of_one_user_of_one_item(rows):
+    r = Ratings.from_frame(rows)
+    t = report({'m': MatrixFactorization(r, k=1)}, r, r, n=20)
+    assert t.table.rmse['m'] < 2 and 'RMSE' in repr(t)
+    plt.close(t.plot()[0, 0].figure)
+
+def test_no_plot_speaks_of_stars_or_films():
+    r, m = some(n=90)
+    axs = report({'m': m}, r, r, n=20).plot()
+    text = ' '.join(ax.get_xlabel() + ax.get_ylabel() for ax in axs.flat)
+    assert 'star' not in text and 'film' not in text and 'ratings of the item' in text
+    plt.close(axs[0, 0].figure)

@@ -225,6 +225,76 @@ def test_ratings_to_train_on_are_checked_by_name():
     with pytest.raises(ValueError, match='valid has 671 users and 9066 items, the model 3 and 4.*Split one'):
         check_ratings(model, 'valid', load_sample())
 
+# --- raw ids ---
+
+PAIRS = pd.DataFrame(dict(userId=[9, 4, 3, 4, 9], movieId=[40, 10, 99, 99, 10]), index=list('vwxyz'))
+
+def test_a_table_of_raw_ids_gets_a_prediction_for_each_row():
+    model = filled(few())
+    scores = model.scores_of(model.rows('user')).clamp(1, 5)
+    predicted = model.predict(PAIRS)
+    assert isinstance(predicted, pd.Series) and predicted.dtype == np.float32 and predicted.index.tolist() == list('vwxyz')
+    fallback = [model.baseline('item')[0].item(), model.baseline('user')[0].item(), model.mean]
+    fallback = np.clip(fallback, 1, 5)
+    assert predicted.tolist() == pytest.approx([scores[2, 3].item(), *fallback, scores[2, 0].item()], abs=1e-5)
+    assert model.knows(PAIRS).to_dict('list') == dict(userId=[True, False, True, False, True], movieId=[True, True, False, False, True])
+    assert model.knows(PAIRS).index.tolist() == list('vwxyz')
+
+def test_raw_ids_and_codes_give_the_same_predictions():
+    ratings = load_sample()
+    model = filled(ratings, k=2)
+    some = ratings.take(slice(None, None, 50))
+    codes = model.predict(some)
+    for table in (some.to_frame(), some.to_frame().astype({'userId': 'Int64', 'movieId': 'category'}), some.to_frame().to_dict('list'),
+                  some.to_frame()[['userId', 'movieId']].values.tolist()):
+        assert np.array_equal(model.predict(table), codes) and model.knows(table).all(axis=None)
+    renamed = some.to_frame().rename(columns={'userId': 'who', 'movieId': 'what'})
+    assert np.array_equal(model.predict(renamed, user='who', item='what', batch_size=7), codes)
+    assert list(model.knows(renamed, user='who', item='what')) == ['who', 'what']
+    with pytest.raises(ValueError, match="no column 'userId' among .*'who', 'what'.*user="): model.predict(renamed)
+
+def test_an_empty_table_has_no_predictions():
+    model = filled(few())
+    assert len(model.predict(PAIRS[:0])) == 0 and model.knows(PAIRS[:0]).shape == (0, 2)
+    assert model.predict(few().take([])).shape == (0,)
+
+@pytest.mark.parametrize('table, says', [
+    (PAIRS.astype({'userId': str}), r"ids in 'userId' are strings, like '9', and the known ones numbers, like 3.*astype\(int\)"),
+    (PAIRS.astype({'movieId': float}).replace(99, np.nan), "row 2, column 'movieId': an id is missing"),
+    (PAIRS + .5, "row 0 .*'userId': 9.5 is not a whole number"), ('pairs.csv', 'a frame is wanted'), (None, 'a frame is wanted'),
+    (np.ones(5), 'rows has 2 to 4 entries')])
+def test_tables_that_cannot_be_predicted(table, says):
+    with pytest.raises(ValueError, match=says): filled(few()).predict(table)
+
+def test_an_id_of_the_other_kind_is_pointed_out():
+    model, named = filled(few()), filled(few(names=True))
+    with pytest.raises(KeyError, match=r"no user with the id '3'; the known ids are numbers from 3 to 9, with gaps. 3 is one of them"): model.user_code('3')
+    with pytest.raises(KeyError) as e: model.user_code('4')
+    assert 'one of them' not in str(e.value)
+    with pytest.raises(KeyError, match="are strings from 'u3' to 'u9'"): named.user_code(3)
+    digits = filled(Ratings.from_frame(dict(userId=['3', '4'], movieId=[1, 2], rating=[1., 2])))
+    with pytest.raises(KeyError, match="no user with the id 3; .*'3' is one of them"): digits.user_code(3)
+    with pytest.raises(KeyError) as e: digits.item_code(7)
+    assert 'numbers from 1 to 2.' in str(e.value) and 'gaps' not in str(e.value)
+
+@pytest.mark.parametrize('raw_id', [True, None, [3], (3, 5), {3}, np.array([3]), math.nan, 3.5, torch.tensor([3]), pd.NA])
+def test_what_is_no_id_is_no_user(raw_id):
+    with pytest.raises(KeyError, match='no user with the id'): filled(few()).user_code(raw_id)
+
+@pytest.mark.parametrize('raw_id', [5, 5., np.int64(5), np.float32(5), torch.tensor(5)])
+def test_a_number_of_any_kind_is_an_id(raw_id):
+    assert filled(few()).user_code(raw_id) == 1
+    assert filled(few(names=True)).user_code(np.str_('u5')) == 1
+
+@pytest.mark.parametrize('code', [1.5, True, '1', None, [1], torch.tensor([1]), slice(1)])
+def test_what_is_no_code_has_no_row(code):
+    for call in (lambda: filled(few()).row('item', code), lambda: filled(few()).scores(code)):
+        with pytest.raises(IndexError, match='is no code of this model'): call()
+
+def test_a_code_of_any_kind_has_a_row():
+    model = filled(few())
+    for code in (1, np.int32(1), torch.tensor(1)): assert torch.equal(model.row('user', code).factors, model.rows('user')[1, :-1])
+
 # --- rows ---
 
 @pytest.mark.parametrize('k', [0, 3])

@@ -109,42 +109,83 @@ def test_an_empty_prior_is_noticed_through_rounding_errors():
         m.set_prior('user', torch.zeros(4), torch.zeros(4, 4))
         with pytest.raises(ValueError, match='3 ratings do not settle 4 numbers'): m.fold_in([0, 3, 5], [4., 1, 2])
 
+@pytest.mark.parametrize('codes, values, error, says', [
+    ([1, 2], [80., 95.], ValueError, 'a rating is 80, outside the scale of this model, 0.5 to 5'), ([1], [0.], ValueError, 'a rating is 0, outside the scale'),
+    ([1.5], [4], ValueError, 'item codes are whole numbers'), ([True, False], [4, 3], ValueError, 'True and False are no item codes'), ({1, 2}, [4, 3], ValueError, 'item codes come as a list'),
+    (['Alien'], [4], ValueError, 'item codes are whole numbers'), ([1], ['4'], ValueError, "ratings are numbers; these are of the kind 'string'"), ([1], [True], ValueError, "of the kind 'boolean'"),
+    ([1], [None], ValueError, 'ratings are numbers'), ([1], 4., ValueError, 'one rating for each')])
+def test_no_code_and_no_rating_is_cast_in_silence(codes, values, error, says):
+    _, m = small()
+    with pytest.raises(error, match=says): m.fold_in(codes, values)
+    with pytest.raises(error, match=says.replace('item', 'user')): m.fold_in_item(codes, values)
+    with pytest.raises(error, match=says): why(m, (codes, values), 1)
+
+def test_codes_and_ratings_of_a_filtered_frame():
+    r, m = small()
+    f = r.to_frame()[20:24]
+    codes = pd.Series([m.item_code(i) for i in f.movieId], index=f.index)
+    expected = m.fold_in(codes.tolist(), f.rating.tolist())
+    for kind in ('float32', 'Float64', 'int64'):
+        if kind == 'int64': f['rating'], expected = 3, m.fold_in(codes.tolist(), [3.]*4)
+        assert torch.equal(m.fold_in(codes, f.rating.astype(kind)).factors, expected.factors)
+
+def test_a_rating_as_exact_as_it_was_stored_is_on_the_scale():
+    r = Ratings.from_frame([(1, 1, .1), (1, 2, .7), (2, 1, .7)])      # a tenth in float32 is a little more than a tenth
+    m = MatrixFactorization(r, k=1)
+    assert m.fold_in([0, 1], [.1, .7]).bias == pytest.approx(m.fold_in([0, 1], r.values[:2]).bias)
+    assert m.fold_in({1: .7}).bias == pytest.approx(m.fold_in([0], [.7]).bias)
+
+def test_a_newcomers_ratings_by_title():
+    _, m = small()
+    row = m.fold_in({'godfather': 5, 5: 2})
+    assert torch.equal(row.factors, m.fold_in([3, 2], [5, 2]).factors) and row.bias == m.fold_in([3, 2], [5, 2]).bias
+    nobody = m.fold_in({})
+    assert torch.equal(nobody.factors, m.fold_in([], []).factors)
+    with pytest.raises(ValueError, match='9 for 5 is no number from 0.5 to 5'): m.fold_in({5: 9})
+    with pytest.raises(ValueError, match='there is no rating beside'): m.fold_in([3, 2])
+
 # --- why ---
+
+def test_why_takes_titles_and_raw_ids():
+    _, m = small()
+    pd.testing.assert_frame_equal(why(m, {'godfather': 5, 5: 2}, 'Se7en'), why(m, ([3, 2], [5, 2]), 11))
+    with pytest.raises(ValueError, match='no item with the id -1'): why(m, {5: 2}, -1)
+    with pytest.raises(ValueError, match='ratings are a dict'): why(m, [3, 2, 1], 11)
 
 @settings(max_examples=100, deadline=None)
 @given(codes_and_stars, st.integers(0, 7), st.booleans(), st.integers(0, 10**6))
 def test_shares_sum_to_the_prediction(ratings, item, per_rating, seed):
     _, m = small(seed=seed, prior_per_rating=per_rating)
     codes, values = [c for c, _ in ratings], [s/2 for _, s in ratings]
-    reasons, row = why(m, codes, values, item), m.fold_in(codes, values)
-    assert reasons.stars.sum() == pytest.approx(m.scores(row)[item].item(), abs=1e-5)
+    reasons, row = why(m, (codes, values), m.item_ids[item]), m.fold_in(codes, values)
+    assert reasons.share.sum() == pytest.approx(m.scores(row)[item].item(), abs=1e-5)
     assert reasons.rated.notna().sum() == len(codes)
     assert sorted(reasons.rated.dropna()) == sorted(values)
 
 def test_a_share_belongs_to_its_rating():
     "One more star for a film moves its own share, and no other."
     r, m = small()
-    before, after = (why(m, [1, 3, 6], [2., s, 3], 5).set_index('part').stars for s in (4., 5.))
+    before, after = (why(m, ([1, 3, 6], [2., s, 3]), 11).set_index('part').share for s in (4., 5.))
     moved = (after - before).abs() > 1e-9
     assert [p for p in moved.index if moved[p]] == r.titles([3])
 
 def test_the_parts_are_in_order_and_an_empty_prior_mean_is_no_part():
     r, m = small()
-    parts = why(m, [1, 3, 6], [1., 5, 3], 5)
+    parts = why(m, ([1, 3, 6], [1., 5, 3]), 11)
     assert parts.part[:3].tolist() == ['mean of all ratings', 'Seven (a.k.a. Se7en) (1995): its bias', 'expected of anybody']
-    assert parts.stars[3:].abs().is_monotonic_decreasing
+    assert parts.share[3:].abs().is_monotonic_decreasing
     m.set_prior('user', torch.zeros(4), m.prior('user').precision)
-    assert 'expected of anybody' not in why(m, [1, 3, 6], [1., 5, 3], 5).part.tolist()
+    assert 'expected of anybody' not in why(m, ([1, 3, 6], [1., 5, 3]), 11).part.tolist()
 
 def test_plot_why_writes_every_part_and_ends_at_the_prediction():
     _, m = small()
-    reasons = why(m, [1, 3, 6], [1., 5, 3], 5)
+    reasons = why(m, ([1, 3, 6], [1., 5, 3]), 11)
     ax = plot_why(reasons)
     assert [t.get_text() for t in ax.get_yticklabels()] == ['mean of all ratings', 'Seven (a.k.a. Se7en) (1995): its bias', 'expected of anybody',
         *(f'{p}, rated {s:g}' for p, s in zip(reasons.part[3:], reasons.rated[3:]))]
     assert len(ax.patches) == len(reasons) - 1
-    assert ax.patches[-1].get_x() + ax.patches[-1].get_width() == pytest.approx(reasons.stars.sum())
-    assert [b.get_width() for b in ax.patches] == pytest.approx(reasons.stars[1:].tolist())
+    assert ax.patches[-1].get_x() + ax.patches[-1].get_width() == pytest.approx(reasons.share.sum())
+    assert [b.get_width() for b in ax.patches] == pytest.approx(reasons.share[1:].tolist())
     up, down = ({b.get_facecolor() for b in ax.patches if (b.get_width() > 0) == sign} for sign in (True, False))
     assert up == {to_rgba('C0')} and down == {to_rgba('C6')}
     plt.close('all')
@@ -160,14 +201,15 @@ def test_ratings_by_title_and_raw_id():
 def test_ratings_by_ids_that_are_strings():
     r = Ratings.from_frame(pd.DataFrame(dict(userId=['a', 'b'], movieId=['x', 'y'], rating=[1., 5])), rating_range=(1, 5))
     assert my_ratings(r, {'y': 4})[0].tolist() == [1]
-    with pytest.raises(ValueError, match="no films go by 'q'"): my_ratings(r, {'q': 4})
+    with pytest.raises(ValueError, match="no item with the id 'q'; the known ids are strings from 'x' to 'y'"): my_ratings(r, {'q': 4})
 
 def test_all_that_cannot_be_used_is_named_at_once():
-    stars = {'Toy Story': 5, 1: 4, 999: 3, 998: 3, 'godfathr': 2, 'Se7en': 6, 8: 'good', 12: math.nan, 2: 0}
+    stars = {'Toy Story': 5, 1: 4, 999: 3, 998: 3, 'godfathr': 2, 'Se7en': 6, 8: 'good', 12: math.nan, 2: 0, 5: True}
     with pytest.raises(ValueError) as e: my_ratings(small()[1], stars)
-    assert str(e.value).split('\n') == ['Toy Story (1995) is rated twice.', 'no film has the id 999.', 'no film has the id 998.',
-        "no films go by 'godfathr'. Did you mean Godfather, The (1972)?", "6 for 'Se7en' is no number from 0.5 to 5 stars.",
-        "'good' for 8 is no number from 0.5 to 5 stars.", 'nan for 12 is no number from 0.5 to 5 stars.', '0 for 2 is no number from 0.5 to 5 stars.']
+    assert str(e.value).split('\n') == ['Toy Story (1995) is rated twice.', 'no item with the id 999; the known ids are numbers from 1 to 20, with gaps.', 'no item with the id 998; the known ids are numbers from 1 to 20, with gaps.',
+        "no titles go by 'godfathr'. Did you mean Godfather, The (1972)?", "6 for 'Se7en' is no number from 0.5 to 5.",
+        "'good' for 8 is no number from 0.5 to 5.", 'nan for 12 is no number from 0.5 to 5.', '0 for 2 is no number from 0.5 to 5.',
+        'True for 5 is no number from 0.5 to 5.']
 
 # --- a prior learned from the rows ---
 
@@ -186,6 +228,12 @@ def test_the_learned_prior_is_the_mean_and_precision_of_rows_with_ratings(tmp_pa
     m.save(tmp_path/'m.safetensors')
     a, b = m.fold_in([1, 2], [4, 5]), MatrixFactorization.load(tmp_path/'m.safetensors').fold_in([1, 2], [4, 5])
     assert torch.equal(a.factors, b.factors) and a.bias == b.bias
+
+def test_a_prior_is_not_learned_from_ratings_in_other_codes():
+    r, m = small()
+    other = Ratings.from_frame(r.to_frame().assign(movieId=r.to_frame().movieId + 1), rating_range=(.5, 5))
+    for noise in (None, 1.):
+        with pytest.raises(ValueError, match='not the same items.*encode'): learn_prior(m, other, noise)
 
 def test_a_prior_is_not_learned_from_one_row():
     r, m = small()

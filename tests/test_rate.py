@@ -183,17 +183,17 @@ def test_why_is_the_lessons(visit, ratings, model, contents):
     page, (items, values) = visit(address(TEN)), my_ratings(ratings, TEN)
     page.locator('.rate-best-films button').nth(3).click()
     assert page.locator('.rate-best-films button[aria-pressed=true]').count() == 1
-    reasons = why(model, items, values, model.item_code(contents[0]['id'][listed(page)[0][3]]))
+    reasons = why(model, (items, values), contents[0]['id'][listed(page)[0][3]])
     bars = page.locator('.rate-chart svg').get_attribute('aria-label').replace('\u2212', '-').split(': ', 1)[1].split('; ')
-    shown, expected = sorted(float(b.rsplit(' ', 1)[1]) for b in bars), sorted(reasons.stars[2:].tolist())
+    shown, expected = sorted(float(b.rsplit(' ', 1)[1]) for b in bars), sorted(reasons.share[2:].tolist())
     assert len(shown) == len(expected) == 11 and np.abs(np.array(shown) - expected).max() < 0.0051
-    assert abs(float(page.locator('.rate-add').inner_text().rsplit('= ', 1)[1]) - reasons.stars.sum()) < 0.0061
+    assert abs(float(page.locator('.rate-add').inner_text().rsplit('= ', 1)[1]) - reasons.share.sum()) < 0.0061
 
 def test_similar_films_are_the_lessons(visit, ratings, model, contents):
     page = visit(address(TEN))
     page.locator('.rate-best-films button').first.click()
-    code = model.item_code(contents[0]['id'][listed(page)[0][0]])
-    expected = similar(model, code, n=6, offset=films_where(model, min_ratings=50, counts=rating_counts(ratings)[1]))
+    raw_id = contents[0]['id'][listed(page)[0][0]]
+    expected = similar(model, raw_id, n=6, offset=films_where(model, min_ratings=50, counts=rating_counts(ratings)[1]))
     shown = [float(v) for v in page.locator('.rate-similar .rate-value').all_inner_texts()]
     assert np.abs(np.array(shown) - expected.cosine).max() < 0.011
     assert [int(t[-5:-1]) for t in expected.title] == [int(t) for t in page.locator('.rate-similar small').all_inner_texts()]

@@ -1,5 +1,5 @@
 "Ratings: id maps and codes, frames in and out, pairs rated twice, titles, and the ratings that ship."
-import hashlib, warnings, zipfile
+import hashlib, re, warnings, zipfile
 from dataclasses import FrozenInstanceError
 from importlib.resources import files
 from pathlib import Path
@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import mfbook.ratings
 from hypothesis import given, settings, strategies as st
 from mfbook.ratings import Ratings, films_by_code, id_map, load_sample, make_ratings, split_year, titles_of
 
@@ -124,7 +125,7 @@ def test_encode():
     with pytest.raises(ValueError, match=r"code, 1 in 'movieId' \(6\), in 1 of 2 ratings"): r.encode(known.assign(movieId=[31, 6]))
     with pytest.raises(ValueError, match='9 is outside 0.5 to 5'): r.encode(known.assign(rating=9))
     with pytest.raises(ValueError, match="'raise' or 'drop'"): r.encode(known, unknown='ignore')
-    with pytest.raises(ValueError, match=r"2 in 'userId' \(7, 1\)"): r.encode(known.astype({'userId': str}))
+    with pytest.raises(ValueError, match=r"ids in 'userId' are strings, like '7', and the known ones numbers, like 1.*astype\(int\)"): r.encode(known.astype({'userId': str}))
     with pytest.raises(ValueError, match=r"7 in 'userId' \(10, 11, 12, 13, 14, \.\.\.\)"): r.encode(pd.DataFrame(dict(userId=range(10, 17), movieId=5, rating=3)))
     with pytest.warns(UserWarning, match='left out 1 of 3'): assert len(r.encode(pd.concat([known, known[:1]]))) == 2
 
@@ -191,3 +192,180 @@ def test_what_a_frame_may_hold():
     odd = F.rename(columns={'userId': 0, 'rating': 'stars'}).set_index(pd.Index(['x', 'x'])).astype({'stars': 'Int64', 'movieId': 'Int64', 0: 'string'})
     r = Ratings.from_frame(odd, user=0, rating='stars')
     assert r.user_ids.tolist() == ['1', '2'] and r.item_ids.tolist() == [3, 4] and r.item_ids.dtype == np.int64 and r.values.tolist() == [3, 4]
+
+# ---- tables of other kinds
+
+def arrow(frame): return frame.convert_dtypes(dtype_backend='pyarrow')
+def polars(frame): return pytest.importorskip('polars').DataFrame(frame.to_dict('list'))
+def pyarrow(frame): return pytest.importorskip('pyarrow').table(frame.to_dict('list'))
+
+TABLES = {
+    'dict': lambda f: f.to_dict('list'),
+    'tuples': lambda f: list(f.itertuples(index=False, name=None)),
+    'tuple of lists': lambda f: tuple(f.values.tolist()),
+    'dicts': lambda f: f.to_dict('records'),
+    'array': lambda f: f.to_numpy(),
+    'records': lambda f: f.to_records(index=False),
+    'odd index': lambda f: f.set_index(pd.Index(['x']*len(f))),
+    'two indices': lambda f: f.set_index(pd.MultiIndex.from_product([[1, 2], ['a', 'b']])),
+    'nullable': lambda f: f.convert_dtypes(),
+    'categories': lambda f: f.astype('category'),
+    'read-only': lambda f: f.apply(lambda c: np.frombuffer(c.to_numpy().tobytes(), c.dtype)),
+    'arrow': lambda f: pytest.importorskip('pyarrow') and arrow(f),
+    'polars': polars,
+    'pyarrow': pyarrow}
+
+@pytest.mark.parametrize('kind', TABLES)
+@pytest.mark.parametrize('ids', ['numbers', 'strings'])
+def test_a_table_of_any_kind_is_the_same_ratings(kind, ids):
+    f = pd.DataFrame(ROWS, columns=COLUMNS)
+    if ids == 'strings':
+        if kind == 'array': f = f.astype(object)
+        if kind == 'read-only': pytest.skip('numbers only')
+        f['movieId'] = 'm' + f.movieId.astype(str)
+    r = Ratings.from_frame(TABLES[kind](f))
+    assert r.to_frame().astype({'movieId': object}).values.tolist() == f.astype({'movieId': object}).values.tolist()
+    again = r.encode(TABLES[kind](f.iloc[[3, 1, 0, 2]]))
+    assert again.users.tolist() == [2, 0, 0, 1] and again.timestamps.tolist() == f.timestamp[[3, 1, 0, 2]].tolist()
+
+@pytest.mark.parametrize('data, says', [
+    ('ratings.csv', r'a frame is wanted.*this is a builtins.str. load_ratings\(path\) reads files'),
+    (Path('ratings.csv'), 'this is a pathlib.*load_ratings'), (None, 'this is a builtins.NoneType'), (3, 'this is a builtins.int'),
+    (torch.ones(9000, 3), 'this is a torch.Tensor'), (pd.Series(range(9000)), 'this is a pandas.Series'),
+    (list(range(9000)), 'a list of rows has 3 to 4 entries in each row, userId, movieId, rating, timestamp; here they have 0'),
+    ([(1, 2, 3), (1, 2)]*5000, 'here they have 2, 3'), (np.ones((9000, 2)), 'a ndarray of rows has 3 to 4 entries .*here they have 2'),
+    (dict(userId=[1]*9000, movieId=[1]), 'columns of this dict are of different lengths'),
+    (pd.DataFrame(np.ones((3, 90))).rename(columns=lambda n: f'a column with the long name {n}'*9), r"no column 'userId' among \['a column .*, \.\.\.\]\. Name yours"),
+    (pd.concat([pd.DataFrame(dict(userId=[1], movieId=1, rating=1.))]*2, axis=1), "two columns are called 'userId'")])
+def test_what_is_no_table_is_refused_in_one_sentence_without_the_data(data, says):
+    with pytest.raises(ValueError, match=says) as e: Ratings.from_frame(data)
+    assert len(str(e.value)) < 500
+
+@pytest.mark.parametrize('column, says', [
+    (dict(rating=pd.to_datetime(['2020', '2021'])), "column 'rating': datetime64.* values are not numbers"),
+    (dict(rating=pd.to_timedelta([1, 2])), "column 'rating': timedelta64.* values are not numbers"),
+    (dict(rating=np.array([1j, 2])), "column 'rating': complex128 values are not numbers"),
+    (dict(timestamp=pd.to_timedelta([1, 2])), "column 'timestamp': timedelta64.* values are not numbers"),
+    (dict(timestamp=['1999-01-06 09:05:48', '2000-01-01']), r"'timestamp': '1999-01-06 09:05:48' is not a number. If these are dates: df\['timestamp'\] = pd.to_datetime"),
+    (dict(userId=[True, False]), "column 'userId': boolean ids")])
+def test_values_of_another_kind_are_not_cast(column, says):
+    with pytest.raises(ValueError, match=says): Ratings.from_frame(F.assign(**column))
+
+def test_periods_are_dates():
+    times = pd.period_range('2020-01-01', periods=2, freq='D')
+    assert Ratings.from_frame(F.assign(timestamp=times)).timestamps.tolist() == [1577836800, 1577923200]
+
+# ---- the range
+
+@pytest.mark.parametrize('given', [(1, 5), [1, 5], np.array([1, 5]), torch.tensor([1., 5]), range(1, 6, 4), ('1', '5')])
+def test_a_range_of_any_kind(given):
+    r = Ratings.from_frame(F, rating_range=given)
+    assert r.rating_range == (1., 5.) and all(type(end) is float for end in r.rating_range)
+
+@pytest.mark.parametrize('given', [5, {1: 0, 5: 0}, {1, 5}, '15', (1, 2, 3), (1,), (1, np.nan), (1, np.inf), (None, 5), ('a', 'b'), np.ones(90_000)])
+def test_a_range_of_no_kind(given):
+    with pytest.raises(ValueError, match='rating_range must be two numbers') as e: Ratings.from_frame(F, rating_range=given)
+    assert len(str(e.value)) < 300
+    with pytest.raises(ValueError, match='rating_range must be two numbers'): mfbook.ratings.replace(Ratings.from_frame(F), rating_range=given)
+
+def test_a_range_the_wrong_way_round_and_a_rating_outside():
+    with pytest.raises(ValueError, match=r'\(5, 1\), the wrong way round: give \(1, 5\)'): Ratings.from_frame(F, rating_range=(5, 1))
+    with pytest.raises(ValueError, match='4.0 is outside 1 to 3. If that is a rating, the scale is wider: .*rating_range='): Ratings.from_frame(F, rating_range=(1, 3))
+    with pytest.raises(ValueError, match='9.0 is outside 3 to 4.*rating_range='): Ratings.from_frame(F).encode(F.assign(rating=9.))
+
+# ---- codes given by hand
+
+@pytest.mark.parametrize('codes', [[2, 0], (2, 0), np.array([2, 0], dtype=np.uint8), torch.tensor([2, 0], dtype=torch.int32), pd.Series([2, 0], index=[7, 9]),
+    pd.Series([2, 0], dtype='Int64'), range(2, -1, -2), [2., 0.], [np.int64(2), torch.tensor(0)], pd.Index([2, 0])])
+def test_codes_of_any_kind(codes):
+    got = mfbook.ratings.as_codes(codes, 3)
+    assert got.tolist() == [2, 0] and got.dtype == torch.int64
+    assert set(mfbook.ratings.as_codes(codes, 3, subset=True).tolist()) == {0, 2}
+
+@pytest.mark.parametrize('codes', [[1.5], [1.9, 2.9], [np.nan], ['1'], '1', [True, 2], [None], {0: 1}, 3, torch.tensor(1), [[1], [2]], [[1], [2, 0]], torch.ones(2, 2),
+    pd.Series([1, None], dtype='Int64'), [1j], [True, False, True], {0, 1}])
+def test_what_are_no_codes(codes):
+    for call in (lambda: mfbook.ratings.as_codes(codes, 3, 'user'), lambda: Ratings.from_frame(ROWS).titles(codes)):
+        with pytest.raises(ValueError, match='codes'): call()
+
+def test_masks_and_sets_are_taken_where_the_order_does_not_matter():
+    def subset(codes): return mfbook.ratings.as_codes(codes, 3, subset=True).tolist()
+    for mask in ([True, False, True], np.array([True, False, True]), torch.tensor([True, False, True]), pd.Series([True, False, True])):
+        assert subset(mask) == [0, 2]
+    assert sorted(subset({2, 0})) == [0, 2] and subset([]) == subset(set()) == []
+    with pytest.raises(ValueError, match='a mask of 2 for 3 items'): subset([True, False])
+
+def test_codes_that_do_not_exist():
+    with pytest.raises(IndexError, match='user code 3 is out of range: 0 to 2. Is it a raw id'): mfbook.ratings.as_codes([1, 3], 3, 'user')
+    with pytest.raises(IndexError, match='item code -1 is out of range: 0 to 2. .*filled up with -1'): Ratings.from_frame(ROWS).titles([0, -1])
+
+def test_take_does_not_look_at_the_index_of_a_series():
+    r = Ratings.from_frame(ROWS)
+    f = pd.DataFrame(ROWS, columns=COLUMNS, index=[7, 5, 3, 1])
+    assert r.take(f.rating > 2.6).values.tolist() == [3, 4.5] and r.take(pd.Series([3, 0], index=[9, 8])).values.tolist() == [.5, 2.5]
+
+def test_a_mask_of_another_length_is_refused():
+    r = Ratings.from_frame(ROWS)
+    for mask in (torch.tensor([True, False]), np.array([True]*5), pd.Series([True]*3)):
+        with pytest.raises(ValueError, match=f'a mask of {len(mask)} for 4 ratings'): r.take(mask)
+
+def test_pairs_without_a_rating_are_sent_to_predict():
+    r = Ratings.from_frame(ROWS)
+    with pytest.raises(ValueError, match=r"no column 'rating'. .*model.predict\(df\) takes raw ids"): r.encode(dict(userId=[1], movieId=[31]))
+    with pytest.raises(ValueError, match="no column 'userId' among"): r.encode(dict(user=[1], movieId=[31]))
+
+def test_ratings_of_other_ids_are_told_apart():
+    r = load_sample()
+    mfbook.ratings.check_same_ids(r, r.take([3]))
+    mfbook.ratings.check_same_ids(r, load_sample())
+    other = Ratings.from_frame(r.to_frame()[:-1].replace({'userId': {1: 1000}}), rating_range=(.5, 5))
+    with pytest.raises(ValueError, match='test has codes for 671 users, train for 671, and they are not the same users.*encode'):
+        mfbook.ratings.check_same_ids(r, other)
+
+# ---- titles in any order
+
+def test_titles_are_joined_by_id():
+    f = pd.DataFrame(ROWS, columns=COLUMNS)
+    books = pd.DataFrame(dict(movieId=[1029, 77, 31, 31], title=['Emma', 'Unread', 'Dune (1965)', 'Again']))
+    for titles in (books, books[::-1][1:], books.to_dict('list'), list(books.itertuples(index=False, name=None)), {1029: 'Emma', 31: 'Dune (1965)'},
+                   pd.Series(['Emma', 'Dune (1965)'], index=[1029, 31]), books.astype({'movieId': 'category'})):
+        r = Ratings.from_frame(f, titles=titles)
+        assert r.titles([0, 1, 2]) == ['(no title, id 5)', 'Dune (1965)', 'Emma']
+        assert list(r.movies) == ['movieId', 'title', 'year', 'genres'] and r.movies.genres.isna().all()
+    full = books.assign(year=[1815, 1, 1965, 2], genres=['Novel', '', 'Sand', ''])
+    r = Ratings.from_frame(f, titles=full)
+    assert r.titles([1, 2]) == ['Dune (1965)', 'Emma (1815)'] and r.movies.genres.tolist()[1:] == ['Sand', 'Novel'] and r.movies.year.dtype == 'Int16'
+    assert Ratings.from_frame(f, titles=full.assign(year=[None, None, 1966, None])).titles([1, 2]) == ['Dune (1966)', 'Emma']
+    assert Ratings.from_frame(f.rename(columns={'movieId': 'book'}), item='book', titles=books.rename(columns={'movieId': 'book'})).titles([2]) == ['Emma']
+    assert Ratings.from_frame(f, titles={31: 1984}).titles([1]) == ['1984']
+
+@pytest.mark.parametrize('titles, says', [
+    ({'31': 'Dune'}, "ids in 'movieId' are strings, like '31', and the known ones numbers.*astype"), ({9: 'Dune'}, 'none of the 1 ids .* nothing gets a title'),
+    (pd.DataFrame(dict(movieId=[31], name=['Dune'])), "no column 'title' among .*'name'.*titles= is"), (pd.DataFrame(dict(title=['Dune'])), "no column 'movieId' among"),
+    ('titles.csv', 'a frame is wanted'), (pd.DataFrame(dict(movieId=[31], title='Dune', year='old')), "column 'year': 'old' is not a number")])
+def test_titles_that_cannot_be_joined(titles, says):
+    with pytest.raises(ValueError, match=says): Ratings.from_frame(ROWS, titles=titles)
+
+def test_films_in_another_order_are_refused():
+    r = Ratings.from_frame(ROWS)
+    own = pd.DataFrame(dict(movieId=r.item_ids, title=['a', 'b', 'c']))
+    assert mfbook.ratings.replace(r, movies=own).titles([1, 0]) == ['b', 'a']
+    for wrong in (own[::-1], own[:2]):
+        with pytest.raises(ValueError, match='not those of the 3 items in the order of their codes.*titles='): mfbook.ratings.replace(r, movies=wrong)
+
+def test_titles_that_stand_twice_are_told_apart():
+    movies = pd.DataFrame(dict(movieId=[4, 5, 6, 7, 8], title=['War', 'War', 'War', None, None], year=pd.array([2005, 2005, 1953, None, None], dtype='Int16')))
+    ids = movies.movieId.to_numpy()
+    assert titles_of(movies, ids, range(5)) == ['War (2005) [id 4]', 'War (2005) [id 5]', 'War (1953)', '(no title, id 7)', '(no title, id 8)']
+    assert titles_of(movies, ids, [1]) == ['War (2005) [id 5]'] and titles_of(movies, ids, []) == []
+
+# ---- what a warning says
+
+def test_a_warning_uses_the_names_of_the_columns_and_speaks_of_time_only_where_there_is_one():
+    f = pd.DataFrame(dict(who=['a', 'a'], book=[1, 1], stars=[1, 2], when=[5, 6]))
+    names = dict(user='who', item='book', rating='stars')
+    with pytest.warns(UserWarning) as caught: Ratings.from_frame(f, **names, timestamp='when')
+    assert str(caught[0].message).endswith("again later. One of them: {'who': 'a', 'book': 1, 'stars': 1.0, 'when': 5}")
+    with pytest.warns(UserWarning) as caught: r = Ratings.from_frame(f, **names)
+    assert 'later' not in str(caught[0].message) and str(caught[0].message).endswith("of which the last counts. One of them: {'who': 'a', 'book': 1, 'stars': 1.0}")
+    with pytest.warns(UserWarning, match="'book': 1"): r.encode(f, **names)

@@ -49,8 +49,8 @@ def test_all_at_once_equals_one_by_one(seed, n, slab, ties):
     offset = films_where(r, min_ratings=5, counts=rating_counts(r)[1])
     lists = recommend_all(m, r, n, offset, slab=slab)
     for u in range(r.n_users):
-        one = recommend(m, u, r.items[r.users == u], n, offset).title.tolist()
-        assert m.titles(lists[u][lists[u] >= 0]) == one
+        one = recommend(m, r.user_ids[u], r, n, offset).title.tolist()
+        assert m.titles(lists[u][lists[u] >= 0]) == one == recommend(m, m.row('user', u), r.items[r.users == u], n, offset).title.tolist()
         assert lists[u].tolist() == lists[u][lists[u] >= 0].tolist() + [-1]*(n - len(one))
     assert (recommend_all(m, r.take(slice(0, 0)), 8, slab=slab).sort(1).values == torch.arange(8)).all()
 
@@ -89,10 +89,119 @@ def test_empty_cases():
     assert len(recommend(m, 0, range(6))) == 2
     assert (recommend_all(m, r, offset=torch.full((8,), -torch.inf)) == -1).all()
     assert recommend_all(m, r, users=[]).shape == (0, 10)
-    with pytest.raises(ValueError, match='n is 0; a list has 1 film or more'): recommend(m, 0, n=0)
-    with pytest.raises(ValueError, match='n is -1; a list has 1 film or more'): recommend_all(m, r, n=-1)
+    with pytest.raises(ValueError, match='n is 0; it must be a whole number, 1 or more'): recommend(m, 0, n=0)
+    with pytest.raises(ValueError, match='n is -1; it must be a whole number, 1 or more'): recommend_all(m, r, n=-1)
     for user in (10, -1):
-        with pytest.raises(IndexError, match=f'user {user} is no code of this model; codes are 0 to 9. user_code'): recommend(m, user)
+        with pytest.raises(KeyError, match=f'no user with the id {user}; the known ids are numbers from 0 to 9. Somebody new is known by ratings'): recommend(m, user)
+        with pytest.raises(IndexError, match=f'user {user} is no code of this model; codes are 0 to 9. user_code'): m.scores(user)
+
+# --- who, and what they have seen ---
+
+def test_a_raw_id_is_not_a_code():
+    r, m = small()
+    named = Ratings.from_frame(r.to_frame().assign(userId='u' + r.to_frame().userId.astype(str)), rating_range=(.5, 5))
+    own = MatrixFactorization(named, k=3)
+    own.load_state_dict(m.state_dict())
+    for u in range(r.n_users):
+        assert recommend(own, f'u{u}', named, 8).predicted.tolist() == recommend(own, own.row('user', u), named.items[named.users == u], 8).predicted.tolist()
+    with pytest.raises(KeyError, match="no user with the id 3; the known ids are strings from 'u0' to 'u9'"): recommend(own, 3)
+    with pytest.raises(KeyError, match="no user with the id '3'; .* 3 is one of them"): recommend(m, '3')
+
+def test_a_newcomer_is_a_dict_of_ratings():
+    r, m = small()
+    stars = {'godfather': 5, 5: 2, 'Nameless': 3.5}
+    f = recommend(m, stars, n=8)
+    pd.testing.assert_frame_equal(f, recommend(m, m.fold_in([3, 2, 7], [5, 2, 3.5]), [3, 2, 7], 8))
+    assert len(f) == 5 and not set(f.title) & set(r.titles([3, 2, 7])), 'what somebody rated is no news to them'
+    assert len(recommend(m, stars, seen=[0, 1], n=8)) == 3
+    assert len(recommend(m, {}, n=8)) == 8
+    with pytest.raises(ValueError) as e: recommend(m, {'godfathr': 5, 1: 80})
+    assert 'godfathr' in str(e.value) and '80 for 1 is no number from 0.5 to 5' in str(e.value)
+
+def seen_by(r, u): return r.items[r.users == u].long()
+
+@pytest.mark.parametrize('kind', [list, set, np.array, torch.tensor, lambda c: pd.Series(c, index=[90 + i for i in range(len(c))]), lambda c: [float(i) for i in c], lambda c: c + c,
+    lambda c: torch.isin(torch.arange(8), torch.tensor(c)), lambda c: np.isin(np.arange(8), c), lambda c: pd.Series(np.isin(np.arange(8), c), index=range(20, 28)), lambda c: [i in c for i in range(8)]])
+def test_seen_of_any_kind(kind):
+    r, m = small()
+    own = seen_by(r, 4).tolist()
+    pd.testing.assert_frame_equal(recommend(m, 4, kind(own), 8), recommend(m, 4, r, 8))
+    assert set(recommend(m, 4, kind(own), 8).title) == set(r.titles(range(8))) - set(r.titles(own))
+
+@pytest.mark.parametrize('seen, error, says', [
+    ([1.9, 2.9], ValueError, 'item codes are whole numbers, 0 to 7; these are 1.9, 2.9'), ([-1], IndexError, 'item code -1 is out of range.*filled up with -1'), ([8], IndexError, 'item code 8 is out of range'),
+    (['Toy Story'], ValueError, "item codes are whole numbers.*'Toy Story'"), ('Toy Story', ValueError, 'item codes come as a list'), (3, ValueError, 'item codes come as a list'),
+    ([True, False], ValueError, 'a mask of 2 for 8 items'), ({1: 2}, ValueError, 'item codes come as a list')])
+def test_seen_of_no_kind(seen, error, says):
+    with pytest.raises(error, match=says): recommend(small()[1], 0, seen)
+
+def test_a_list_given_back_as_seen_ends_before_the_fill():
+    r, m = small()
+    listed = recommend_all(m, r, 8)[0]
+    with pytest.raises(IndexError, match='filled up with -1'): recommend(m, 0, listed)
+    with pytest.raises(IndexError, match='filled up with -1'): m.titles(listed)
+    assert len(recommend(m, 0, listed[listed >= 0], 8)) == 8 - int((listed >= 0).sum())
+
+def test_ratings_do_not_say_what_somebody_new_has_seen():
+    r, m = small()
+    for user in ({1: 4}, Row(torch.zeros(3), 0.)):
+        with pytest.raises(ValueError, match='do not say what somebody new has seen'): recommend(m, user, r)
+
+def test_ratings_of_other_ids_are_refused():
+    r, m = small()
+    f = r.to_frame()
+    other = Ratings.from_frame(f.assign(movieId=f.movieId + 1), rating_range=(.5, 5))
+    fewer = Ratings.from_frame(f[f.userId > 3], rating_range=(.5, 5))
+    for wrong in (other, fewer):
+        for call in (lambda: recommend(m, 5, wrong), lambda: recommend_all(m, wrong), lambda: favorites_beside(m, wrong, 5)):
+            with pytest.raises(ValueError, match='codes for .* and they are not the same (items|users).*encode'): call()
+
+@pytest.mark.parametrize('users, error, says', [([1.5], ValueError, 'user codes are whole numbers'), ([-1], IndexError, 'user code -1'), ([10], IndexError, 'user code 10 is out of range: 0 to 9'),
+    ({1, 2}, ValueError, 'user codes come as a list'), ([True, False]*5, ValueError, 'True and False are no user codes'), (['0'], ValueError, 'user codes')])
+def test_users_of_no_kind(users, error, says):
+    r, m = small()
+    with pytest.raises(error, match=says): recommend_all(m, r, users=users)
+    assert recommend_all(m, r, users=pd.Series([3, 4], index=[7, 9])).tolist() == recommend_all(m, r)[[3, 4]].tolist()
+
+def test_offsets_and_counts_of_any_kind_and_of_the_right_number():
+    r, m = small()
+    counts = rating_counts(r)[1]
+    for kind in (np.array, list, lambda c: pd.Series(c, index=range(9, 17))):
+        offset = films_where(r, min_ratings=5, counts=kind(counts.tolist()))
+        assert torch.equal(offset, films_where(r, min_ratings=5, counts=counts))
+        pd.testing.assert_frame_equal(recommend(m, 0, offset=kind(offset.tolist())), recommend(m, 0, offset=offset))
+        assert torch.equal(cautious(kind(counts.tolist()), 1.), cautious(counts, 1.))
+    for wrong in ([1.], [1.]*7, 3., torch.zeros(8, 1)):
+        for call in (lambda: recommend(m, 0, offset=wrong), lambda: similar(m, 1, offset=wrong), lambda: recommend_all(m, r, offset=wrong), lambda: films_where(r, min_ratings=1, counts=wrong)):
+            with pytest.raises(ValueError, match=r'of the shape \(.*\) for 8 items: one number for each'): call()
+    with pytest.raises(ValueError, match='negative numbers of ratings'): cautious([1, -1], 1.)
+    for n in (0, 1.5, None, 'ten'):
+        for call in (lambda: recommend(m, 0, n=n), lambda: recommend_all(m, r, n=n), lambda: similar(m, 1, n=n)):
+            with pytest.raises(ValueError, match=f'n is {n}; it must be a whole number, 1 or more'): call()
+    assert len(recommend(m, 0, n=np.int64(3))) == len(similar(m, 1, n=3.)) == 3
+
+# --- without films ---
+
+def test_a_model_without_titles_speaks_of_items():
+    r, m = small(movies=None)
+    assert recommend(m, 0, r).title.str.fullmatch(r'item \d+').all() and list(recommend(m, 0)) == ['title', 'predicted']
+    assert similar(m, 5, 2).title.str.fullmatch(r'item \d+').all()
+    assert list(favorites_beside(m, r, 0)) == ['rating', 'rated best', 'predicted', 'recommended']
+    assert find_film(m, 12) == find_film(r, 12) == 6
+    for text in ('Toy Story', '12'):
+        with pytest.raises(ValueError, match=f"no item with the id '{text}'; the known ids are numbers from 1 to 20"): find_film(m, text)
+    messages = [pytest.raises(ValueError, call).value.args[0] for call in (lambda: find_film(m, 'x'), lambda: films_where(m, 'Comedy'), lambda: film_map(m, [1]), lambda: cautious([1], -1))]
+    assert not any(word in message for message in messages for word in ('film', 'star', 'movie'))
+
+def test_books_with_titles_need_no_genres():
+    f = small()[0].to_frame()
+    r = Ratings.from_frame(f, rating_range=(.5, 5), titles={1: 'Emma', 2: 'Dune'})
+    m = MatrixFactorization(r, k=2)
+    assert list(recommend(m, 0)) == ['title', 'predicted'] and find_film(m, 'dune') == 1
+    with pytest.raises(ValueError, match="no item has the genre 'Crime'. There are none"): films_where(m, 'Crime')
+    own = replace(r, movies=pd.DataFrame(dict(movieId=r.item_ids, title=r.movies.title)))
+    with pytest.raises(ValueError, match="no item has the genre 'Crime'. There are none"): films_where(own, 'Crime')
+    assert list(recommend(MatrixFactorization(own, k=2), 0)) == ['title', 'predicted']
 
 # --- which films ---
 
@@ -110,24 +219,24 @@ def test_films_where_equals_a_plain_loop():
                     assert kept[c] == (0 if ok else -math.inf), (genres, years, least, film)
 
 @pytest.mark.parametrize('ask, says', [
-    (dict(genres='Weepie'), "no film has the genre 'Weepie'. There are Animation, Children, Comedy, Crime, Drama, Mystery, Romance"),
-    (dict(genres='Come'), "no film has the genre 'Come'"),
+    (dict(genres='Weepie'), "no item has the genre 'Weepie'. There are Animation, Children, Comedy, Crime, Drama, Mystery, Romance"),
+    (dict(genres='Come'), "no item has the genre 'Come'"),
     (dict(min_ratings=3), r'min_ratings=3 needs counts: rating_counts\(ratings\)\[1\]'),
-    (dict(years=(2001, 1995)), 'leave no film'),
-    (dict(genres='Crime', years=(2000, 2010)), r"genres='Crime', years=\(2000, 2010\), min_ratings=0 leave no film. Ask for less")])
+    (dict(years=(2001, 1995)), 'leave no item'),
+    (dict(genres='Crime', years=(2000, 2010)), r"genres='Crime', years=\(2000, 2010\), min_ratings=0 leave no item. Ask for less")])
 def test_films_where_says_what_is_wrong(ask, says):
     with pytest.raises(ValueError, match=says): films_where(small()[1], **ask)
 
 def test_films_where_without_films():
     r, m = small(movies=None)
     assert films_where(m, min_ratings=1, counts=torch.arange(8)).tolist() == [-math.inf] + [0]*7
-    with pytest.raises(ValueError, match='nothing is known of the films but their ids'): films_where(m, 'Comedy')
+    with pytest.raises(ValueError, match='nothing is known of the items but their ids'): films_where(m, 'Comedy')
 
 def test_caution_is_stars_over_the_root_of_n_plus_one():
     assert cautious(torch.tensor([0, 3, 24]), 2.).tolist() == pytest.approx([-2, -1, -.4])
     assert (cautious(torch.tensor([0, 3]), 0) == 0).all()
     for stars in (-1, math.nan):
-        with pytest.raises(ValueError, match='caution takes off 0 stars or more'): cautious(torch.tensor([1]), stars)
+        with pytest.raises(ValueError, match='caution takes off 0 or more'): cautious(torch.tensor([1]), stars)
 
 # --- titles ---
 
@@ -137,14 +246,34 @@ def test_a_film_is_found(text, movie):
     for films in small(): assert films.item_ids[find_film(films, text)] == movie
 
 @pytest.mark.parametrize('text, says', [
-    ('sabrina', r"2 films go by 'sabrina'. Did you mean Sabrina \(1954\) or Sabrina \(1995\)\?"),
-    ('godfathr', r"no films go by 'godfathr'. Did you mean Godfather, The \(1972\)\?"),
-    ('Toy Story (1996)', r"no films go by 'Toy Story \(1996\)'. Did you mean Toy Story \(1995\)\?"),
-    ('destin (1999)', r"no films go by 'destin \(1999\)'. Did you mean Amelie \(Fabuleux destin d'Amélie Poulain, Le\) \(2001\)\?"),
-    ('xyzzy', "no films go by 'xyzzy'. Try fewer words, or the raw id"),
-    ('', "no films go by ''"), ('(1995)', 'no films go by'), ('!!', 'no films go by')])
+    ('sabrina', r"2 titles go by 'sabrina'. Did you mean Sabrina \(1954\) or Sabrina \(1995\)\?"),
+    ('godfathr', r"no titles go by 'godfathr'. Did you mean Godfather, The \(1972\)\?"),
+    ('Toy Story (1996)', r"no titles go by 'Toy Story \(1996\)'. Did you mean Toy Story \(1995\)\?"),
+    ('destin (1999)', r"no titles go by 'destin \(1999\)'. Did you mean Amelie \(Fabuleux destin d'Amélie Poulain, Le\) \(2001\)\?"),
+    ('xyzzy', "no titles go by 'xyzzy'. Try fewer words, or the raw id"),
+    ('', "no titles go by ''"), ('(1995)', 'no titles go by'), ('!!', 'no titles go by')])
 def test_a_doubt_is_asked_back(text, says):
     with pytest.raises(ValueError, match=says): find_film(small()[1], text)
+
+def test_an_item_is_found_by_its_raw_id():
+    for films in small():
+        for raw in (7, np.int64(7), 7., torch.tensor(7)): assert find_film(films, raw) == 3
+        with pytest.raises(ValueError, match='no item with the id 6; the known ids are numbers from 1 to 20, with gaps'): find_film(films, 6)
+        for raw in (True, None, [7], 3.5):
+            with pytest.raises(ValueError, match='no item with the id'): find_film(films, raw)
+        with pytest.raises(ValueError, match="no titles go by '7'. 7 is a raw id"): find_film(films, '7')
+    names = Ratings.from_frame(dict(userId=[1, 1], movieId=['emma', 'dune'], rating=[1, 2]), titles={'emma': 'Dune', 'dune': 'Emma'})
+    assert names.item_ids[find_film(names, 'emma')] == 'emma' and names.item_ids[find_film(names, 'Emma')] == 'dune', 'an id goes before a title'
+
+def test_titles_that_stand_twice_are_found_by_what_is_shown():
+    r, _ = small()
+    twice = replace(r, movies=FILMS.assign(title=FILMS.title.replace('Seven (a.k.a. Se7en)', 'Toy Story')))
+    shown = twice.titles([0, 5])
+    assert shown == ['Toy Story (1995) [id 1]', 'Toy Story (1995) [id 11]'] and [find_film(twice, t) for t in shown] == [0, 5]
+    with pytest.raises(ValueError, match=r"2 titles go by 'toy story'. Did you mean Toy Story \(1995\) \[id 1\] or Toy Story \(1995\) \[id 11\]\?"): find_film(twice, 'toy story')
+    with pytest.raises(ValueError, match="2 titles go by"): find_film(twice, 'toy story (1995)')
+    m = MatrixFactorization(twice, k=2)
+    assert set(shown) <= set(recommend(m, 0).title)
 
 def test_titles_of_the_sample_find_themselves(sample):
     titles = sample.titles(range(sample.n_items))
@@ -165,11 +294,11 @@ def test_cosines_equal_a_plain_loop_and_a_row_of_zeros_is_like_nothing():
 
 def test_similar_leaves_out_the_film_itself_and_does_not_look_at_lengths():
     r, m = small()
-    f = similar(m, 2, 7)
+    f = similar(m, 5, 7)            # the raw id of code 2
     assert len(f) == 7 and r.titles([2])[0] not in f.title.tolist() and f.cosine.is_monotonic_decreasing
     m.item_factors.data *= torch.arange(1, 9)[:, None]
-    assert similar(m, 2, 7).title.tolist() == f.title.tolist()
-    assert similar(m, 2, 7, offset=films_where(m, 'Crime')).title.tolist() == [t for t in f.title if t in r.titles([3, 5])]
+    assert similar(m, 5, 7).title.tolist() == f.title.tolist() == similar(m, 'Sabrina (1995)', 7).title.tolist()
+    assert similar(m, 5, 7, offset=films_where(m, 'Crime')).title.tolist() == [t for t in f.title if t in r.titles([3, 5])]
 
 # --- the map ---
 
@@ -198,9 +327,23 @@ def test_principal_axes_are_those_of_the_covariance():
     places = (rows - mean) @ axes.T
     assert (places.max(0).values >= -places.min(0).values).all()
 
+def test_codes_of_no_kind_are_not_on_the_map():
+    _, m = small()
+    for items, error in (([0, 1, -1], IndexError), ([0, 1, 2.5], ValueError), ([0, 1, 8], IndexError), ([True]*8, ValueError), ({0, 1, 2}, ValueError), ([0, 1, 2, 2], ValueError)):
+        with pytest.raises(error): film_map(m, items)
+    for item in (-1, 1.5, 8, True):
+        with pytest.raises((IndexError, ValueError)): cosines(m, item)
+    assert torch.equal(film_map(m, pd.Series([3, 1, 2], index=[5, 6, 7]))[0], film_map(m, [3, 1, 2])[0])
+
+def test_a_map_of_rows_that_are_all_alike_is_a_point():
+    _, m = small()
+    m.item_factors.data.zero_()
+    places, shares = film_map(m, range(8))
+    assert (places == 0).all() and shares == [0, 0]
+
 def test_too_little_for_a_map():
-    with pytest.raises(ValueError, match='2 films with 3 factors make no map; it takes 3 films and 2 factors'): film_map(small()[1], [0, 1])
-    with pytest.raises(ValueError, match='8 films with 1 factors make no map'): film_map(small(k=1)[1], range(8))
+    with pytest.raises(ValueError, match='2 items with 3 factors make no map; it takes 3 items and 2 factors'): film_map(small()[1], [0, 1])
+    with pytest.raises(ValueError, match='8 items with 1 factors make no map'): film_map(small(k=1)[1], range(8))
 
 def test_labels_overlap_neither_each_other_nor_a_dot_and_stay_inside():
     g = torch.Generator().manual_seed(0)
@@ -230,6 +373,13 @@ def test_list_facts_equal_a_plain_loop(lists):
     assert facts['coverage'] == pytest.approx(len(set(shown))/6)
     assert facts['novelty'] == pytest.approx(sum(-math.log2(max(counts[i], 1)/16) for i in shown)/len(shown))
 
+def test_facts_of_any_kind_and_of_none():
+    lists, counts = [[0, 1], [1, -1]], [8, 2, 0, 1]
+    expected = list_facts(torch.tensor(lists), torch.tensor(counts), 16)
+    for kind in (list, np.array, lambda x: torch.tensor(x, dtype=torch.int32)): assert list_facts(kind(lists), kind(counts), 16) == expected
+    for wrong in ([[0, -2]], [[0, 4]], [[0, .5]], [[True, False]]):
+        with pytest.raises((IndexError, ValueError), match='item code'): list_facts(wrong, counts, 16)
+
 def test_empty_lists_have_no_facts():
     with pytest.raises(ValueError, match='the lists are empty'): list_facts(torch.full((2, 3), -1), torch.ones(4), 5)
 
@@ -239,7 +389,7 @@ def test_favorites_beside():
     r, m = small()
     f = favorites_beside(m, r, 0, n=4)
     own = r.take(r.users == 0)
-    assert f.stars.tolist() == sorted(own.values.tolist(), reverse=True)[:4] and f.index.tolist() == [1, 2, 3, 4]
+    assert f.rating.tolist() == sorted(own.values.tolist(), reverse=True)[:4] and f.index.tolist() == [1, 2, 3, 4]
     new = recommend(m, 0, own.items, 4)
     assert f.recommended.dropna().tolist() == new.title.tolist() and f.recommended.isna().sum() == 1     # five of eight are seen
     assert not set(f['rated best']) & set(f.recommended)

@@ -13,12 +13,15 @@ from safetensors.torch import save_file
 from test_model import TENSORS, few, filled
 
 import mfbook.runs as runs
+from mfbook.als import fit_als
+from mfbook.gibbs import fit_gibbs
 from mfbook.holdout import BiasSolver, concat, fit_biases_koren, folds, rmse, split_random
 from mfbook.model import SIDES, MatrixFactorization
 from mfbook.ratings import Ratings, load_sample
-from mfbook.runs import (History, describe, fingerprint, fit, fit_biases, fit_sgd, plain, tune, tune_biases, tune_sgd,
+from mfbook.runs import (History, cross_validate, describe, fingerprint, fit, fit_biases, fit_sgd, plain, tune, tune_biases, tune_sgd,
                          whole_file)
 from mfbook.training import OptimizerStep, SGDSolver, adam, closed_form, constant, cosine, sgd
+from mfbook.variational import fit_variational
 
 def small(n_users=40, n_items=30, n=600, seed=0):
     "Planted ratings: rank one plus noise."
@@ -665,6 +668,53 @@ def test_fit_biases_resumes(split, tmp_path):
     assert same(biases(split.train, 5, 3, checkpoint=c), first)
     with pytest.raises(ValueError, match='reg_item was 3, is 4'): biases(split.train, 5, 4, checkpoint=c)
 
+# --- cross-validation ---
+
+def fold_by_fold(fit, ratings, k, fold_seed, factors, **settings):
+    "What `cross_validate` should find, by hand."
+    rows = []
+    for train, test in folds(ratings, k, fold_seed):
+        model = MatrixFactorization(train, factors, fold_seed)
+        fit(model, train, progress=False, **settings)
+        error = model.predict(test).double() - test.values.double()
+        rows.append([error.square().mean().sqrt().item(), error.abs().mean().item()])
+    return np.array(rows)
+
+@pytest.mark.parametrize('fit, factors, settings, by_hand', [
+    (fit_biases, None, dict(reg_user=2.), dict(reg_user=2.)),
+    (fit_sgd, 4, dict(epochs=3, reg=.05), dict(epochs=3, reg=.05, seed=7)),
+    (fit_als, 3, dict(sweeps=3), dict(sweeps=3)),
+    (fit_gibbs, 3, dict(sweeps=6, burn_in=2, keep=2), dict(sweeps=6, burn_in=2, keep=2, seed=7)),
+    (fit_variational, 3, dict(sweeps=3, features=2), dict(sweeps=3, features=2))])
+def test_cross_validation_tests_each_fold_on_a_model_of_the_others(one_thread, fit, factors, settings, by_hand):
+    ratings = small()
+    frame = cross_validate(fit, ratings, k=3, seed=7, factors=factors, progress=False, **settings)
+    assert frame.index.name == 'fold' and frame.index.tolist() == [1, 2, 3]
+    assert list(frame.columns) == ['rmse', 'mae', 'seconds'] and (frame.seconds > 0).all()
+    expected = fold_by_fold(fit, ratings, 3, 7, factors or 0, **by_hand)
+    np.testing.assert_allclose(frame[['rmse', 'mae']].to_numpy(), expected, rtol=1e-12)
+
+def test_cross_validation_meets_each_rating_once_and_no_validation_set(split):
+    met = []
+    def method(model, train, reg=1.): met.append((len(train), model.k, reg))
+
+    frame = cross_validate(method, split.train, k=4, reg=2.)
+    n = len(split.train)
+    assert sum(n - length for length, _, _ in met) == n and len(frame) == 4
+    assert {(factors, reg) for _, factors, reg in met} == {(32, 2.)}
+
+def test_cross_validation_takes_settings_as_they_come(split):
+    "Whole numbers of NumPy and torch, and a function with some settings given beforehand."
+    given = functools.partial(fit_sgd, epochs=2)
+    a = cross_validate(given, split.train, k=np.int64(2), seed=np.int64(3), factors=np.int32(2), progress=False)
+    b = cross_validate(fit_sgd, split.train, k=2, seed=3, factors=2, epochs=2, progress=False)
+    assert a[['rmse', 'mae']].equals(b[['rmse', 'mae']])
+
+@pytest.mark.parametrize('bad, says', [(dict(k=1), 'k=1 folds'), (dict(k=2.5), 'k=2.5 folds'), (dict(factors=-1), 'k is -1'),
+                                       (dict(valid=1), 'valid belongs to one fold'), (dict(checkpoint='c'), 'checkpoint belongs to one fold')])
+def test_cross_validation_refuses_what_cannot_be(split, bad, says):
+    with pytest.raises(ValueError, match=says): cross_validate(fit_biases, split.train, **bad)
+
 # --- tuning ---
 
 def test_tune_ranks_by_validation_and_never_asks_for_test(split):
@@ -767,6 +817,30 @@ def test_what_is_saved_is_loaded(tmp_path, names, movies, k):
         assert loaded.movies.year.tolist()[0] == 1999 and loaded.movies.year.isna().tolist() == [False, True, False, True]
         assert loaded.titles([0, 1])[0] == 'Ça va (1999)'
     else: assert loaded.movies is None
+
+def test_ids_of_any_letters_are_saved_outside_the_header(tmp_path):
+    "The header of a safetensors file holds 100 MB at most, and many readers less."
+    n = 30_000
+    odd = ['', ' ', 'Ça', '\u4f60\u597d', '\U0001f600', 'a\nb', "'", '\ud800', '0']
+    ids = np.array(sorted([f'{i:036d}' for i in range(n)] + odd), dtype=object)
+    items = np.array([i if i != '\ud800' else '\ue000' for i in ids], dtype=object)
+    ratings = Ratings.from_frame(dict(userId=ids, movieId=items, rating=np.arange(len(ids)) % 5), titles={i: f'Title {i}' for i in items})
+    model = MatrixFactorization(ratings, k=1)
+    model.save(tmp_path/'m')
+    with open(tmp_path/'m', 'rb') as f: assert int.from_bytes(f.read(8), 'little') < 4000
+    loaded = MatrixFactorization.load(tmp_path/'m')
+    assert loaded.user_ids.tolist() == ids.tolist() and loaded.item_ids.tolist() == items.tolist() and loaded.user_ids.dtype == object
+    assert loaded.titles(range(len(ids))) == model.titles(range(len(ids)))
+
+def test_lengths_of_ids_that_do_not_fit_are_damage(tmp_path):
+    for wrong in ([2, 2, 3], [2, 2, 1], [-1, 5, 2], [2, 2]):
+        filled(few(names=True)).save(tmp_path/'m')
+        with safe_open(tmp_path/'m', 'pt') as f: meta, parts = f.metadata(), {name: f.get_tensor(name) for name in f.keys()}
+        assert parts['user_ids_lengths'].tolist() == [2, 2, 2]
+        parts['user_ids_lengths'] = torch.tensor(wrong)
+        del meta['sha256']
+        save_file(parts, tmp_path/'m', metadata=meta | {'sha256': runs._checksum(parts, meta)})
+        with pytest.raises(ValueError, match='is damaged: .* is missing or wrong'): MatrixFactorization.load(tmp_path/'m')
 
 def test_what_is_loaded_can_be_fitted_and_saved_again(tmp_path):
     ratings = few(movies=True)
@@ -874,9 +948,11 @@ def test_device_is_obeyed(tmp_path):
     model = MatrixFactorization.load(tmp_path/'m', device='meta')
     assert {t.device.type for t in model.state_dict().values()} == {'meta'}
 
+def letters(text): return torch.tensor(list(text.encode()), dtype=torch.uint8)
+
 CHANGES = {'version': ({}, {'version': '²'}), 'k': ({'item_factors': torch.zeros(4, 2)}, {}), 'ids': ({'user_ids': torch.tensor([1])}, {}),
-           'int': ({'item_factors': torch.zeros(4, 3, dtype=torch.int32)}, {}), 'list': ({}, {'movies': '[1]'}),
-           'short': ({}, {'movies': '{"title":{"0":"a"},"year":{"0":1}}'}), 'ragged': ({}, {'movies': '{"title":{"0":"a"},"year":{"0":1,"1":2}}'}),
+           'int': ({'item_factors': torch.zeros(4, 3, dtype=torch.int32)}, {}), 'list': ({'movies': letters('[1]')}, {}),
+           'short': ({'movies': letters('{"title":{"0":"a"},"year":{"0":1}}')}, {}), 'ragged': ({'movies': letters('{"title":{"0":"a"},"year":{"0":1,"1":2}}')}, {}),
            'range': ({}, {'rating_range': '[1]'}), 'flat': ({'user_factors': torch.zeros(3)}, {}), 'more': ({'x': torch.zeros(3)}, {})}
 
 def change(path, name):

@@ -56,15 +56,15 @@ def saved_and_loaded(model):
     return MatrixFactorization.load(SAVED)
 
 def films_for(model, ratings, user):
-    "Print the films `user` (a code) rated best beside the well-rated unseen ones that the model predicts highest."
+    "Print the films `user` (a raw id) rated best beside the well-rated unseen ones that the model predicts highest."
     n_films, counts = rating_counts(ratings)
     well_rated = films_where(ratings, min_ratings=MIN_RATINGS, counts=counts)
     beside = favorites_beside(model, ratings, user, n=N_FILMS, offset=well_rated)
-    print(f'\nUser {ratings.user_ids[user]}, who rated {n_films[user]} films:\n')
+    print(f'\nUser {user}, who rated {n_films[model.user_code(user)]} films:\n')
     print(f'{"Rated best":<42}Predicted highest (unseen, {MIN_RATINGS} ratings or more)')
     for row in beside.astype(object).where(beside.notna(), '').itertuples(index=False):
-        stars, title, predicted, new = row
-        print(f'{stars:<3} {title[:36]:<37} {predicted:<4} {new[:44]}'.rstrip())
+        rating, title, predicted, new = row
+        print(f'{rating:<3} {title[:36]:<37} {predicted:<4} {new[:44]}'.rstrip())
 
 def main(path=None):
     torch.set_num_threads(1)       # steps this small gain nothing from a second thread
@@ -76,8 +76,8 @@ def main(path=None):
 
     model = saved_and_loaded(measured(split, everything))
     n_films, _ = rating_counts(everything)
-    median_user = int(n_films.argsort()[everything.n_users//2])     # rated as many films as half of the users
-    films_for(model, everything, median_user)
+    median_user = n_films.argsort()[everything.n_users//2]          # rated as many films as half of the users
+    films_for(model, everything, everything.user_ids[median_user])
 
 if __name__ == '__main__':
     main(*sys.argv[1:2])
