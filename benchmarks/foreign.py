@@ -237,6 +237,7 @@ if __name__ == '__main__':
     parser.add_argument('--here', action='store_true', help=argparse.SUPPRESS)  # in this process
     args = parser.parse_args()
     if args.table:
+        if not read_rows(args.file): sys.exit(f'{args.file.name} holds no runs yet; run this without --table first')
         print_tables(args.file)
         sys.exit()
     if args.here: sys.exit(run_here(args.only[0], args.data, args.file))
