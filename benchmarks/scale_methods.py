@@ -2,6 +2,9 @@
 it prepares, yields, then makes a sweep and yields, and so on. What it yields is a function that
 predicts the values of `Ratings`. The clock runs only while the generator works, so predictions in
 between cost nothing.
+
+Learning rates and regularization are in stars here, for the peers' sake; the book's solvers take
+them in standard deviations of the ratings.
 """
 from itertools import product
 from typing import Callable, NamedTuple
@@ -9,9 +12,9 @@ import numpy as np
 import torch
 from mfbook.als import ALSSolver
 from mfbook.gibbs import GibbsSolver, predict_rows
-from mfbook.model import MatrixFactorization, predict_pairs
+from mfbook.model import MatrixFactorization, predict_pairs, rating_unit
 from mfbook.scale import start_on_parts
-from mfbook.training import SGDSolver, closed_form, compiled
+from mfbook.training import SGDSolver, closed_form, compiled, penalty_of
 from mfbook.variational import VariationalSolver, fit_variational
 
 # The book's
@@ -19,7 +22,8 @@ from mfbook.variational import VariationalSolver, fit_variational
 def als(train, k, **settings):
     "Lesson 09's, each row solved exactly, or improved by a few steps of conjugate gradients."
     model = MatrixFactorization(train, k=k)
-    solver = ALSSolver(model, train, **settings)
+    reg = settings.pop('reg')/rating_unit(train)
+    solver = ALSSolver(model, train, reg=reg, **settings)
     yield model.predict
     while True:
         solver.sweep()
@@ -48,7 +52,7 @@ def gibbs(train, k, burn_in, start=0, shares=(), seed=0):
         part = start_on_parts(model, train, shares)
         fit_variational(model, train, sweeps=start, start=part, features=0, cg_steps=3,
                         progress=False)
-    solver = GibbsSolver(model, train, burn_in=burn_in, features=0, seed=seed)
+    solver = GibbsSolver(model, train, burn_in=burn_in, features=0, start=0, seed=seed)
     draws, total = 0, 0.
 
     def predict(ratings):                                   # called once after each sweep
@@ -69,12 +73,14 @@ def gibbs(train, k, burn_in, start=0, shares=(), seed=0):
 def sgd(update):
     "Lesson 04's, with the steps that `update` makes; compiling them is preparation."
     def method(train, k, lr, reg, bias_reg, batch_size, epochs, seed=0):
+        unit = rating_unit(train)
         model = MatrixFactorization(train, k=k, seed=seed)
         step = update(model)
         first = (column[:batch_size] for column in (train.users, train.items, train.values))
-        step(*first, 1e-9, 0., 0.)
-        solver = SGDSolver(model, train, epochs=epochs, lr=lr, reg=reg, bias_reg=bias_reg,
-                           batch_size=batch_size, update=lambda model: step, seed=seed)
+        step(*first, 1e-9, penalty_of(train, 0., 0.))
+        solver = SGDSolver(model, train, epochs=epochs, lr=lr*unit, reg=reg/unit,
+                           bias_reg=bias_reg, per_rating=True, batch_size=batch_size,
+                           update=lambda model: step, seed=seed)
         yield model.predict
         for epoch in range(epochs):
             try: solver.sweep()

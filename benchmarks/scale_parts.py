@@ -15,7 +15,7 @@ from mfbook.als import RowPrior, both_sides, cg_rows, exact_rows, gram, look_up,
 from mfbook.gibbs import draw_rows
 from mfbook.model import OTHER, SIDES, MatrixFactorization
 from mfbook.movielens import load_ratings
-from mfbook.training import batches, closed_form, compiled
+from mfbook.training import batches, closed_form, compiled, penalty_of
 
 # The clock
 
@@ -68,8 +68,9 @@ def step_rate(train, update, batch_size=4096, n=2**20):
     some = train.take(order[:n])
     ready = [batch for batch in batches(some, batch_size, 0) if len(batch[2]) == batch_size]
 
+    penalty = penalty_of(train, 0., 0.)
     def work():
-        for batch in ready: step(*batch, 1e-9, 0., 0.)
+        for batch in ready: step(*batch, 1e-9, penalty)
 
     work()                                                  # compiled here
     return len(ready)*batch_size/min(seconds(work) for _ in range(3))

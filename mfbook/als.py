@@ -8,6 +8,7 @@ __all__ = ['ALSSolver', 'fit_als', 'tune_als']
 # %% ../nbs/09_als.ipynb #942d8cda
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
+import math
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from torch.nn.functional import embedding_bag
 from fastcore.basics import patch
 from .model import MatrixFactorization, OTHER, check_ratings, check_whole
 from .runs import float32_on_cpu, fit, tune
+from .training import regularization_priors
 
 # %% ../nbs/09_als.ipynb #e22731aa
 def _order(row_codes, n_rows):
@@ -273,13 +275,23 @@ def squared_errors(G, w):
     "|y - Xw|^2 of each row, from the Gram matrices of [X y] and the rows w (R, d): (R,)."
     minus_one = w.new_full((len(w), 1), -1)
     v = torch.cat([w, minus_one], 1)       # [X y] v = Xw - y
-    return torch.linalg.vecdot(_times(G, v), v)
+    squared = torch.linalg.vecdot(_times(G, v), v)
+    return squared.clamp(min=0)            # rounding can leave a square of almost 0 below it
 
 # %% ../nbs/09_als.ipynb #9e717c28
+def cholesky(A):     # (..., d, d) symmetric
+    "The lower triangle L with A = L L'. FloatingPointError if float32 can't tell A from a singular matrix."
+    L, failed = torch.linalg.cholesky_ex(A)
+    if failed.any():
+        raise FloatingPointError(
+            "float32 can't solve the equations of a row: its regularization is too small beside its "
+            'ratings. Take a larger reg and bias_reg, if the method has them, or fewer factors (k).')
+    return L
+
 def solve_exact(A,   # (R, d, d) symmetric and positive definite
                 b):  # (R, d)
     "The rows w with A w = b: (R, d)."
-    L = torch.linalg.cholesky(A)
+    L = cholesky(A)
     half = _solve_lower(L, b[..., None])
     return _solve_upper(L, half)[..., 0]
 
@@ -292,7 +304,7 @@ def solve_draw(A,      # (R, d, d) symmetric and positive definite, A = L L'
                sigma,  # (R,) standard deviation of the ratings of each row
                z):     # (R, d) standard normal numbers
     "Draws with mean A^-1 b and covariance sigma^2 A^-1: w = A^-1 b + sigma L'^-1 z, (R, d)."
-    L = torch.linalg.cholesky(A)
+    L = cholesky(A)
     half = _solve_lower(L, b[..., None])
     scatter = sigma[:, None]*z
     half += scatter[..., None]
@@ -301,7 +313,7 @@ def solve_draw(A,      # (R, d, d) symmetric and positive definite, A = L L'
 # %% ../nbs/09_als.ipynb #781e5338
 def _whiten(X, prior):
     "X in the prior's units, Z = X root / scale: root root' / scale^2 is the prior's covariance."
-    lower = torch.linalg.cholesky(prior.precision)
+    lower = cholesky(prior.precision)
     root = torch.linalg.inv(lower).mT               # (d, d)
     scale = prior.weight.sqrt().view(-1, 1, 1)
     Z = X @ root / scale                            # (R, L, d)
@@ -313,7 +325,7 @@ def solve_dual(X,      # (R, L, d) each row's X, with fewer ratings than unknown
     "What `solve_exact` finds, from L unknowns a row: w = m + Z' (I + Z Z')^-1 (y - X m), (R, d)."
     Z, root, scale = _whiten(X, prior)
     one = torch.eye(X.shape[1])
-    L = torch.linalg.cholesky(Z @ Z.mT + one)         # (R, L, L)
+    L = cholesky(Z @ Z.mT + one)         # (R, L, L)
     error = y[..., None] - X @ prior.mean[..., None]
     half = _solve_lower(L, error)
     change = Z.mT @ _solve_upper(L, half)
@@ -329,7 +341,7 @@ def draw_dual(X,      # (R, L, d) each row's X, with fewer ratings than unknowns
     "Draws scattered as those of `solve_draw`, from L unknowns a row (Andrews 1968): (R, d)."
     Z, root, scale = _whiten(X, prior)
     one = torch.eye(X.shape[1])
-    L = torch.linalg.cholesky(Z @ Z.mT + one)         # (R, L, L)
+    L = cholesky(Z @ Z.mT + one)         # (R, L, L)
     error = y[..., None] - X @ prior.mean[..., None]
     half = _solve_lower(L, error)
 
@@ -430,7 +442,7 @@ class ALSSolver:
                  model,                 # the `MatrixFactorization` to fill; starts from its users
                  train,                 # `Ratings` to learn from
                  reg:float=13.,         # L2 regularization of the factors, as in `fit_als`
-                 bias_reg:float=3.,     # L2 regularization of the biases, as in `fit_als`
+                 bias_reg:float=None,   # L2 regularization of the biases, as in `fit_als`
                  per_rating:bool=False, # both count once for each rating of a row (ALS-WR), or once
                  cg_steps:int=None,     # conjugate gradient steps from the old rows; None: exact
                  sides:dict=None):      # `train` as `both_sides` arranges it, if already done
@@ -439,9 +451,7 @@ class ALSSolver:
         self.model = model
         self.n_ratings = len(train)
         self.sides = sides or both_sides(train, model.mean)
-        self.prior_mean = torch.zeros(model.k + 1)
-        self.prior_precision = torch.tensor([float(reg)]*model.k + [float(bias_reg)]).diag()
-        self.per_rating = per_rating
+        self.priors = regularization_priors(model, train, reg, bias_reg, per_rating)
         self.cg_steps = None if cg_steps is None else int(cg_steps)
 
     def sweep(self):
@@ -462,8 +472,8 @@ class ALSSolver:
 def _update(self:ALSSolver, name):
     "One side's prior and its rows given the other side's; returns squared errors (n_rows,)."
     model = self.model
-    model.set_prior(name, self.prior_mean, self.prior_precision, self.per_rating)
-    prior = row_prior(model.prior(name))
+    model.set_prior(name, *self.priors[name])
+    prior = row_prior(self.priors[name])
     table = lookup_table(model.rows(OTHER[name]))
     if self.cg_steps is None:
         rows, squared = exact_rows(self.sides[name], table, prior)
@@ -475,9 +485,9 @@ def _update(self:ALSSolver, name):
 def _check_settings(reg, bias_reg, cg_steps):
     "Refuse settings that cannot work, and say why."
     if cg_steps is not None: check_whole('cg_steps', cg_steps, 1)
-    if not (reg > 0 and bias_reg > 0):
+    if not (0 < reg < math.inf and (bias_reg is None or 0 < bias_reg < math.inf)):
         raise ValueError(
-            f'reg is {reg} and bias_reg {bias_reg}; both must be above 0, because a row with '
+            f'reg is {reg} and bias_reg {bias_reg}; both must be finite and above 0, because a row with '
             'fewer ratings than factors has no single best answer without regularization.')
 
 # %% ../nbs/09_als.ipynb #b7e1e01d
@@ -485,8 +495,8 @@ def fit_als(model,                 # the `MatrixFactorization` to fill; starts f
             train,                 # `Ratings` to learn from
             valid=None,            # `Ratings` to stop by; without them all `sweeps` run
             sweeps:int=20,         # passes over items and users, at most
-            reg:float=13.,         # L2 regularization of the factors, in units of the ratings
-            bias_reg:float=3.,     # L2 regularization of the biases, counted in ratings
+            reg:float=13.,         # L2 regularization of the factors, in standard deviations of the ratings
+            bias_reg:float=None,   # L2 regularization of the biases, counted in ratings; None: from the ratings
             per_rating:bool=False, # both count once for each rating of a row (ALS-WR), or once
             cg_steps:int=None,     # conjugate gradient steps from the old rows; None: exact rows
             patience:int|None=5,   # sweeps without a better validation RMSE; None: run them all
@@ -495,9 +505,9 @@ def fit_als(model,                 # the `MatrixFactorization` to fill; starts f
     """Fill `model` by alternating least squares (Zhou et al. 2008). Returns a `History`.
 
     It minimizes the sum of squared errors, plus `reg` times the squares of all factors, plus
-    `bias_reg` times the squares of all biases. A product of two factors is in units of the ratings,
-    so `reg` is, too; a `bias_reg` of 3 weighs as much as three ratings. ValueError if one of them
-    is not above 0."""
+    `bias_reg` times the squares of all biases, as `fit_sgd` does. `reg` is in units of the ratings'
+    standard deviation, so that it suits any scale; a `bias_reg` of 3 weighs as much as three ratings,
+    and None takes `bias_regularization`. ValueError if one of them is not above 0."""
     solver = ALSSolver(model, train, reg, bias_reg, per_rating, cg_steps)
     settings = dict(method='ALS', reg=reg, bias_reg=bias_reg, per_rating=per_rating,
                     cg_steps=cg_steps)

@@ -14,8 +14,9 @@ import torch
 from fastcore.basics import patch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from .als import RowPrior, both_sides, draw_dual, lookup_table, rated, solve_draw, update_rows
-from .model import SIDES, MatrixFactorization, check_ratings, check_whole, predict_pairs
+from .als import (ALSSolver, RowPrior, both_sides, cholesky, draw_dual, lookup_table, rated, solve_draw,
+                        update_rows)
+from .model import SIDES, MatrixFactorization, check_ratings, check_whole, predict_pairs, rating_unit
 from .runs import float32_on_cpu, fit, whole_file
 
 # %% ../nbs/10_gibbs.ipynb #dda49eb9
@@ -42,7 +43,7 @@ def draw_rows(side,      # a `Side` of lesson 09
 
     # A row without ratings has the prior mean so far; it becomes a draw from the prior.
     empty = ~rated(side)
-    L = torch.linalg.cholesky(precision)
+    L = cholesky(precision)
     rows[empty] += torch.linalg.solve_triangular(L.T, z[empty].T, upper=True).T
     return rows, squared
 
@@ -62,6 +63,7 @@ def draw_wishart(df:float, # degrees of freedom, more than d-1
 
 # %% ../nbs/10_gibbs.ipynb #558c6ec9
 CENTER_ROWS = 2.     # the paper's beta0: that the mean of all rows is 0 counts as much as two rows
+SCATTER_BEFORE = 0.03 # of the factors, in all, in units of the ratings: where rows are few, factors stay small
 FEATURE_ROWS = 100.  # that a feature does not matter counts as much as a hundred rows
 
 class NormalWishart(NamedTuple):
@@ -77,7 +79,9 @@ def prior_given_rows(rows,           # (n, d) rows [factors, bias]
                      covariance=0.): # (d, d) the rows' covariances, added up, if they are no draws
     """The `NormalWishart` of the prior given the rows (Salakhutdinov and Mnih 2008, eq. 14).
 
-    The paper's hyperparameters are mu0 = 0, nu0 = d and W0 = I/unit.
+    The hyperparameters are the paper's mu0 = 0 and nu0 = d, and in place of its W0 = I a diagonal:
+    33/unit for the factors and 1/unit^2 for the bias, because the square of a factor is in units of the
+    ratings, and that of a bias in units^2.
     """
     X = rows.double().numpy()
     D = features.double().numpy()
@@ -91,7 +95,8 @@ def prior_given_rows(rows,           # (n, d) rows [factors, bias]
     mean = np.linalg.solve(K, D.T @ X)
 
     # How the rows scatter around it.
-    W0_inverse = unit*np.eye(d)
+    W0_inverse = SCATTER_BEFORE*unit*np.eye(d)
+    W0_inverse[-1, -1] = unit**2
     scatter = W0_inverse + X.T @ X - mean.T @ K @ mean + covariance
     return NormalWishart(mean, K, n + d, np.linalg.inv(scatter))
 
@@ -112,6 +117,7 @@ def draw_prior(rows, unit, features, rng):   # as in `prior_given_rows`, and a n
 
 # %% ../nbs/10_gibbs.ipynb #cb91890c
 NOISE_RATINGS = 10   # ratings that the overall noise counts for in each user's
+LEAST_NOISE = 0.01   # in standard deviations of the ratings: ratings without any noise leave float32 no margin
 
 def draw_noise(squared,          # (n_users,) each user's sum of squared errors
                count,            # (n_users,) each user's number of ratings
@@ -146,6 +152,12 @@ def standardize(columns): # (n, f)
     return torch.cat([one, standard.float()], 1)
 
 # %% ../nbs/10_gibbs.ipynb #cac75239
+ROWS_PER_FEATURE = 40   # where rows are few, more features than one for each so many rows tell of chance
+
+def most_features(n_rows, features):
+    "How many of `features` a side with so many rows can bear."
+    return min(features, n_rows//ROWS_PER_FEATURE)
+
 # `svd_lowrank` is accurate if it looks for a few vectors more than are wanted (Halko, Martinsson and
 # Tropp 2011), and goes through the table a few times.
 MORE_VECTORS = 10
@@ -155,7 +167,7 @@ TIMES = 4
 @float32_on_cpu()
 
 def who_rated_what(ratings,          # `Ratings`; their values are not looked at
-                   features:int=16): # features of each row, as far as there are so many
+                   features:int=16): # features of each row; fewer on a side with fewer than 40 rows for each
     "What the pattern of ratings says of users and of items: a 1 and features, two of (n, 1+features)."
     shape = (ratings.n_users, ratings.n_items)
     if features == 0: return [torch.ones(n, 1) for n in shape]
@@ -169,7 +181,7 @@ def who_rated_what(ratings,          # `Ratings`; their values are not looked at
         torch.manual_seed(0)
         q = min(features + MORE_VECTORS, *shape)
         U, _, V = torch.svd_lowrank(table, q=q, niter=TIMES)
-    return standardize(U[:, :features]), standardize(V[:, :features])
+    return [standardize(vectors[:, :most_features(len(vectors), features)]) for vectors in (U, V)]
 
 # %% ../nbs/10_gibbs.ipynb #26ecc23e
 def predict_rows(mean:float, # the model's mean
@@ -238,11 +250,10 @@ def interval(self:Draws,
     ends = torch.stack([center - half, center + half])
     return ends.clamp(*self.model.rating_range)
 
-# %% ../nbs/10_gibbs.ipynb #60b16d6e
-def rating_unit(ratings):
-    "The standard deviation of the ratings, in which the priors measure; above 0 even if all are equal."
-    deviation = ratings.values.std(correction=0)
-    return deviation.clamp(min=1e-6).item()
+# %% ../nbs/10_gibbs.ipynb #6e3d10cc
+# A chain that starts from biases and factors near zero draws a prior that is tight around zero, which
+# keeps the next rows there. Some sweeps of ALS with little regularization lead out of this corner.
+ALS_START = dict(reg=0.03, bias_reg=0.02, per_rating=True)
 
 # %% ../nbs/10_gibbs.ipynb #74200646
 class GibbsSolver:
@@ -254,13 +265,16 @@ class GibbsSolver:
                  burn_in:int=20,  # sweeps at the start that are not averaged
                  keep=(),         # numbers of the sweeps, from 1, whose draws are kept
                  features:int=16, # of `who_rated_what`, for the prior mean; 0: one mean for all
+                 start:int=2,     # sweeps of ALS to begin with, before the first draw
                  seed:int=0):     # of the draws: the same seed gives the same chain
         check_ratings(model, 'train', train)
         check_whole('burn_in', burn_in, 0)
+        check_whole('start', start, 0)
         check_whole('features', features, 0)
         check_whole('seed', seed, 0)
         self.model = model
-        self.burn_in = int(burn_in)
+        self.start = int(start)
+        self.burn_in = max(int(burn_in), self.start)
         self.keep = set(keep)
         self.seed = int(seed)
 
@@ -270,6 +284,8 @@ class GibbsSolver:
         self.sides = both_sides(train, model.mean)
         self.count = torch.bincount(train.users, minlength=train.n_users).numpy()
         self.features = dict(zip(SIDES, who_rated_what(train, int(features))))
+
+        self.als = ALSSolver(model, train, **ALS_START, sides=self.sides)
 
         # the state of the chain; none of its tensors is ever changed in place
         self.sweeps = 0
@@ -283,6 +299,7 @@ class GibbsSolver:
 @patch
 def sweep(self:GibbsSolver):
     "The items with their prior, the users with theirs, the noise. Returns dict(noise=, train=)."
+    if self.sweeps < self.start: return self._als_sweep()
     rng = np.random.default_rng([self.seed, self.sweeps])
 
     # Users' rows are divided by the users' noises, so that the items' ratings have a noise of 1.
@@ -295,13 +312,22 @@ def sweep(self:GibbsSolver):
     squared = squared.double().numpy()
 
     noise_sd, overall = draw_noise(squared, self.count, self.overall_noise, rng)
-    self.noise_sd = torch.from_numpy(noise_sd).float()
-    self.overall_noise = overall
+    least = LEAST_NOISE*self.rating_unit
+    self.noise_sd = torch.from_numpy(noise_sd).float().clamp(min=least)
+    self.overall_noise = max(overall, least)
 
     self.sweeps += 1
     if self.sweeps in self.keep: self._keep_draw()
     error = (squared.sum()/self.n_ratings)**0.5
-    return dict(noise=overall, train=float(error))
+    return dict(noise=self.overall_noise, train=float(error))
+
+@patch
+def _als_sweep(self:GibbsSolver):
+    "A sweep of ALS, whose rows the chain begins with."
+    error = self.als.sweep()['train']
+    self.rows = {side: self.model.rows(side) for side in SIDES}
+    self.sweeps += 1
+    return dict(noise=self.overall_noise, train=error)
 
 # %% ../nbs/10_gibbs.ipynb #f5c4a5ae
 @patch
@@ -398,6 +424,7 @@ def fit_gibbs(model,                 # the `MatrixFactorization` to fill; the ch
               burn_in:int=20,        # sweeps at the start that are not averaged
               keep:int=30,           # draws kept for the error bars, evenly spaced
               features:int=16,       # of `who_rated_what`, for the prior mean; 0: one mean for all
+              start:int=2,           # sweeps of ALS to begin with, before the first draw
               seed:int=0,            # of the draws: the same seed gives the same chain
               patience:int|None=None,# sweeps without a better `valid` before it stops; None: run all
               checkpoint=None,       # a file to resume from, and to write after every ten sweeps
@@ -412,8 +439,9 @@ def fit_gibbs(model,                 # the `MatrixFactorization` to fill; the ch
     check_whole('sweeps', sweeps, 1)
     check_whole('burn_in', burn_in, 0)
     check_whole('keep', keep, 2)
+    check_whole('start', start, 0)
     sweeps = int(sweeps)
-    burn_in = int(burn_in)
+    burn_in = max(int(burn_in), int(start))
     left = max(0, sweeps - burn_in)
     if left < keep:
         raise ValueError(f'{sweeps} sweeps with a burn-in of {burn_in} leave {left} draws, and '
@@ -421,8 +449,9 @@ def fit_gibbs(model,                 # the `MatrixFactorization` to fill; the ch
     evenly = np.linspace(burn_in, sweeps - 1, int(keep)).round()
     numbers = (evenly + 1).astype(int).tolist()
 
-    solver = GibbsSolver(model, train, burn_in, numbers, features, seed)
-    settings = dict(method='Gibbs', burn_in=burn_in, keep=keep, features=features, seed=seed)
+    solver = GibbsSolver(model, train, burn_in, numbers, features, start, seed)
+    settings = dict(method='Gibbs', burn_in=burn_in, keep=keep, features=features, start=start,
+                    seed=seed)
     history = fit(model, solver, train, valid, sweeps, patience,
                   checkpoint=checkpoint, every=10, settings=settings, progress=progress)
     if solver.kept: history.draws = solver.draws()

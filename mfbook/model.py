@@ -6,6 +6,8 @@
 __all__ = ['MatrixFactorization', 'Row', 'Prior']
 
 # %% ../nbs/02_model.ipynb #f97c5cf6
+#| code-fold: true
+#| code-summary: "Show the imports of the module"
 from typing import NamedTuple
 import numpy as np
 import pandas as pd
@@ -20,10 +22,14 @@ def predict_pairs(mu, p, b_u, q, b_i):
     return mu + b_u + b_i + (p*q).sum(1)
 
 # %% ../nbs/02_model.ipynb #60b6cbff
+#| code-fold: true
+#| code-summary: "Show check_whole, which refuses settings that are not whole numbers"
 def check_whole(name:str, value, minimum:int):
     "Refuse a setting that is not a whole number of `minimum` or more."
-    try: whole = int(value) == value
-    except (TypeError, ValueError, OverflowError): whole = False
+    try:
+        whole = int(value) == value
+    except (TypeError, ValueError, OverflowError):
+        whole = False
     if not whole or value < minimum:
         raise ValueError(f'{name} is {value}; it must be a whole number, {minimum} or more.')
 
@@ -34,12 +40,13 @@ class MatrixFactorization(nn.Module):
                  ratings,              # `Ratings` that give sizes, ids, rating range and mean
                  k:int=32,             # number of latent factors; 0 leaves the mean and the biases
                  seed:int=0,           # of the random factors
-                 init_std:float=0.05,  # standard deviation of the first factors; rows without ratings are zero
+                 init_std:float=0.05,  # of the first factors, in roots of the ratings' standard deviation
                  device=None):         # where the tensors are to be
         super().__init__()
         check_whole('k', k, 0)
         check_whole('seed', seed, 0)
-        if not len(ratings): raise ValueError('there are no ratings to take the mean of.')
+        if not len(ratings):
+            raise ValueError('there are no ratings to take the mean of.')
         self._describe(ratings.user_ids, ratings.item_ids, ratings.movies, ratings.rating_range)
         self._allocate(int(k))
         self._start(ratings, int(seed), float(init_std))
@@ -55,10 +62,14 @@ class MatrixFactorization(nn.Module):
         return f'MatrixFactorization({self.n_users:,} users, {self.n_items:,} items, k={self.k})'
 
 # %% ../nbs/02_model.ipynb #a9f3d3b8
+#| code-fold: true
+#| code-summary: "Show the names of the two sides"
 SIDES = ('user', 'item')
 OTHER = {'user': 'item', 'item': 'user'}
 
 # %% ../nbs/02_model.ipynb #07e3bcc9
+#| code-fold: true
+#| code-summary: "Show _describe, which keeps ids, titles and the rating range"
 @patch
 def _describe(self:MatrixFactorization, user_ids, item_ids, movies, rating_range):
     "Keep what the rows stand for."
@@ -83,29 +94,52 @@ def _allocate(self:MatrixFactorization, k:int):
         self.register_buffer(f'{side}_prior_precision', torch.eye(k+1, **kind))
         self.register_buffer(f'{side}_prior_per_rating', torch.tensor(False, device='cpu'))
 
+# %% ../nbs/02_model.ipynb #02a1000a
+def rating_unit(ratings):
+    "The standard deviation of the ratings, in their own units; above 0 even if all are equal."
+    deviation = ratings.values.std(correction=0)
+    return deviation.clamp(min=1e-6).item()
+
 # %% ../nbs/02_model.ipynb #b2aaf671
 @patch
 @torch.no_grad()
 def _start(self:MatrixFactorization, ratings, seed:int, init_std:float):
     "Set the mean, and small random factors for each user and item that has a rating."
     self.mu.fill_(ratings.mean)
+    std = init_std * rating_unit(ratings)**0.5     # products p . q are in units of the ratings
     generator = torch.Generator('cpu').manual_seed(seed)
     for factors, codes in ((self.user_factors, ratings.users), (self.item_factors, ratings.items)):
-        noise = init_std * torch.randn(factors.shape, generator=generator, dtype=torch.float32, device='cpu')
+        noise = torch.randn(factors.shape, generator=generator, dtype=torch.float32, device='cpu')
         rated = torch.bincount(codes, minlength=len(factors)) > 0
-        factors.copy_(noise * rated[:, None])
+        factors.copy_(std * noise * rated[:, None])
 
 # %% ../nbs/02_model.ipynb #42660159
 @patch
 def forward(self:MatrixFactorization, users, items):
     "Unclamped predictions for codes: users (n,), items (n,) -> (n,), in units of the ratings."
+    # Rows [users]. Unlike indexing, it adds up gradients in a fixed order on any number of threads.
     p = self.user_factors.index_select(0, users)
     q = self.item_factors.index_select(0, items)
     b_u = self.user_bias.index_select(0, users)
     b_i = self.item_bias.index_select(0, items)
     return predict_pairs(self.mu, p, b_u, q, b_i)
 
+# %% ../nbs/02_model.ipynb #02a1000c
+#| code-fold: true
+#| code-summary: "Show rescale"
+@patch
+@torch.no_grad()
+def rescale(self:MatrixFactorization, factor:float):
+    "Multiply every prediction by `factor`, in place: the mean and the biases by it, the factors by its root."
+    root = factor**0.5
+    for tensor in (self.mu, self.user_bias, self.item_bias):
+        tensor.mul_(factor)
+    for tensor in (self.user_factors, self.item_factors):
+        tensor.mul_(root)
+
 # %% ../nbs/02_model.ipynb #7e82b5e0
+#| code-fold: true
+#| code-summary: "Show check_codes, which refuses codes that stand for something else"
 @patch
 def check_codes(self:MatrixFactorization, ratings):
     "Refuse ratings whose codes stand for other ids than the model's (ValueError), or for none (IndexError)."
@@ -122,9 +156,12 @@ def _check_side(side, n, codes):
             f'with codes 0 to {n-1:,}. Is it a raw id?')
 
 # %% ../nbs/02_model.ipynb #84b197f9
+#| code-fold: true
+#| code-summary: "Show check_ratings, which solvers call first"
 def check_ratings(model, name:str, ratings):
     "Refuse an empty `ratings`, and ratings in other codes than the model's. `name` is what the error calls them."
-    if not len(ratings): raise ValueError(f'{name} holds no ratings.')
+    if not len(ratings):
+        raise ValueError(f'{name} holds no ratings.')
     if (ratings.n_users, ratings.n_items) != (model.n_users, model.n_items):
         raise ValueError(
             f'{name} has {ratings.n_users} users and {ratings.n_items} items, '
@@ -150,18 +187,12 @@ def predict(self:MatrixFactorization,
         return self._predict_known(ratings.users, ratings.items, int(batch_size))
 
     index, users, items = self._codes_of_table(ratings, user, item)
-    user_known = users >= 0
-    item_known = items >= 0
-    both = user_known & item_known
-    only_user = user_known & ~item_known
-    only_item = item_known & ~user_known
-    out = torch.full((len(users),), self.mean, dtype=torch.float32, device='cpu')
-    out[only_user] = self.baseline('user', users[only_user].to(self.device)).cpu()
-    out[only_item] = self.baseline('item', items[only_item].to(self.device)).cpu()
-    out = out.clamp(*self.rating_range)
-    out[both] = self._predict_known(users[both], items[both], int(batch_size))
-    return pd.Series(out.numpy(), index, name='predicted')
+    predicted = self._predict_any(users, items, int(batch_size))
+    return pd.Series(predicted.numpy(), index, name='predicted')
 
+# %% ../nbs/02_model.ipynb #02a1000f
+#| code-fold: true
+#| code-summary: "Show _predict_known, batch by batch"
 @patch
 def _predict_known(self:MatrixFactorization, users, items, batch_size):
     "Clamped predictions for codes: users (n,), items (n,) -> (n,) on the CPU."
@@ -172,7 +203,28 @@ def _predict_known(self:MatrixFactorization, users, items, batch_size):
         out[part] = predicted.clamp(*self.rating_range).cpu()
     return out
 
+# %% ../nbs/02_model.ipynb #02a1000e
+#| code-fold: true
+#| code-summary: "Show _predict_any, for tables with unknown ids"
+@patch
+def _predict_any(self:MatrixFactorization, users, items, batch_size):
+    "Clamped predictions for codes, -1 for unknown: users (n,), items (n,) -> (n,) on the CPU."
+    user_known = users >= 0
+    item_known = items >= 0
+    both = user_known & item_known
+    only_user = user_known & ~item_known
+    only_item = item_known & ~user_known
+
+    out = torch.full((len(users),), self.mean, dtype=torch.float32, device='cpu')
+    out[only_user] = self.baseline('user', users[only_user].to(self.device)).cpu()
+    out[only_item] = self.baseline('item', items[only_item].to(self.device)).cpu()
+    out = out.clamp(*self.rating_range)
+    out[both] = self._predict_known(users[both], items[both], batch_size)
+    return out
+
 # %% ../nbs/02_model.ipynb #7ed09001
+#| code-fold: true
+#| code-summary: "Show rows"
 @patch
 @torch.no_grad()
 def rows(self:MatrixFactorization,
@@ -187,6 +239,8 @@ def rows(self:MatrixFactorization,
     return torch.cat([factors, bias[:, None]], 1)
 
 # %% ../nbs/02_model.ipynb #2b2a50bd
+#| code-fold: true
+#| code-summary: "Show put_rows"
 @patch
 @torch.no_grad()
 def put_rows(self:MatrixFactorization, side:str, rows):
@@ -200,25 +254,34 @@ def put_rows(self:MatrixFactorization, side:str, rows):
     bias.copy_(rows[:, -1])
 
 # %% ../nbs/02_model.ipynb #366babe8
+#| code-fold: true
+#| code-summary: "Show Row"
 class Row(NamedTuple):
     "The numbers of one user or one item: taken out of a model, or folded in."
     factors: torch.Tensor   # (k,) float32
     bias: float             # in units of the ratings
 
 # %% ../nbs/02_model.ipynb #3fe19daf
+#| code-fold: true
+#| code-summary: "Show row"
 @patch
 def row(self:MatrixFactorization, side:str, code:int):
     "The `Row` of one user or item. IndexError for a code that the model does not have."
     factors = getattr(self, f'{side}_factors')
-    if torch.is_tensor(code) and code.dim() == 0: code = code.item()
+    bias = getattr(self, f'{side}_bias')
+    if torch.is_tensor(code) and code.dim() == 0:
+        code = code.item()
+
     whole = isinstance(code, (int, np.integer)) and not isinstance(code, bool)
     if not (whole and 0 <= code < len(factors)):
         raise IndexError(
             f'{side} {code} is no code of this model; codes are 0 to {len(factors)-1:,}. '
             f'{side}_code finds the code of a raw id.')
-    return Row(factors[code].detach().clone(), getattr(self, f'{side}_bias')[code].item())
+    return Row(factors[code].detach().clone(), bias[code].item())
 
 # %% ../nbs/02_model.ipynb #e134d1cf
+#| code-fold: true
+#| code-summary: "Show baseline"
 @patch
 @torch.no_grad()
 def baseline(self:MatrixFactorization,
@@ -226,9 +289,13 @@ def baseline(self:MatrixFactorization,
              codes=None):  # (m,) codes, int64; None: all
     "mu + bias of users or items, (n,) or (m,): the prediction where nothing is known of the other side."
     bias = getattr(self, f'{side}_bias')
-    return self.mu + (bias if codes is None else bias[codes])
+    if codes is not None:
+        bias = bias[codes]
+    return self.mu + bias
 
 # %% ../nbs/02_model.ipynb #d2b6e302
+#| code-fold: true
+#| code-summary: "Show knows, and how raw ids become codes"
 @patch
 def _codes_of_table(self:MatrixFactorization, table, user, item):
     "The index of a table with raw ids, and its codes: users (n,), items (n,) int64, -1 for an unknown id."
@@ -247,7 +314,29 @@ def knows(self:MatrixFactorization,
           item:str='movieId'):
     "Which users and items of a table the model knows: a frame of two bool columns, with the table's index."
     index, users, items = self._codes_of_table(table, user, item)
-    return pd.DataFrame({user: (users >= 0).numpy(), item: (items >= 0).numpy()}, index)
+    known = {user: (users >= 0).numpy(), item: (items >= 0).numpy()}
+    return pd.DataFrame(known, index)
+
+# %% ../nbs/02_model.ipynb #9053f57d
+#| code-fold: true
+#| code-summary: "Show user_code and item_code"
+@patch
+def user_code(self:MatrixFactorization, raw_id):
+    "The code of a user's raw id. KeyError if the model does not have it."
+    return code_of(self.user_ids, raw_id, 'user')
+
+@patch
+def item_code(self:MatrixFactorization, raw_id):
+    "The code of an item's raw id. KeyError if the model does not have it."
+    return code_of(self.item_ids, raw_id, 'item')
+
+# %% ../nbs/02_model.ipynb #be33c484
+#| code-fold: true
+#| code-summary: "Show titles"
+@patch
+def titles(self:MatrixFactorization, codes):
+    "A list of titles for item codes."
+    return titles_of(self.movies, self.item_ids, codes)
 
 # %% ../nbs/02_model.ipynb #62c12576
 @patch
@@ -268,27 +357,14 @@ def scores(self:MatrixFactorization,
            user):   # a user code, or a `Row`
     "Unclamped predictions of all items for one user: (n_items,) float32 on the CPU, good for ranking."
     row = user if isinstance(user, Row) else self.row('user', user)
+    factors = row.factors.cpu().double()
     bias = torch.tensor([row.bias], dtype=torch.float64, device='cpu')
-    return self.scores_of(torch.cat([row.factors.cpu().double(), bias])[None])[0]
-
-# %% ../nbs/02_model.ipynb #9053f57d
-@patch
-def user_code(self:MatrixFactorization, raw_id):
-    "The code of a user's raw id. KeyError if the model does not have it."
-    return code_of(self.user_ids, raw_id, 'user')
-
-@patch
-def item_code(self:MatrixFactorization, raw_id):
-    "The code of an item's raw id. KeyError if the model does not have it."
-    return code_of(self.item_ids, raw_id, 'item')
-
-# %% ../nbs/02_model.ipynb #be33c484
-@patch
-def titles(self:MatrixFactorization, codes):
-    "A list of titles for item codes."
-    return titles_of(self.movies, self.item_ids, codes)
+    rows = torch.cat([factors, bias])[None]     # (1, k+1)
+    return self.scores_of(rows)[0]
 
 # %% ../nbs/02_model.ipynb #ae2daa69
+#| code-fold: true
+#| code-summary: "Show Prior"
 class Prior(NamedTuple):
     "What is expected of a row [factors, bias] before it has a rating."
     mean: torch.Tensor       # (k+1,)
@@ -296,6 +372,8 @@ class Prior(NamedTuple):
     per_rating: bool         # whether the precision counts once for each rating of the row, or once
 
 # %% ../nbs/02_model.ipynb #d9e7423e
+#| code-fold: true
+#| code-summary: "Show prior"
 @patch
 def prior(self:MatrixFactorization, side:str):
     "The `Prior` of the 'user' or the 'item' side."
@@ -305,6 +383,8 @@ def prior(self:MatrixFactorization, side:str):
     return Prior(mean.clone(), precision.clone(), per_rating.item())
 
 # %% ../nbs/02_model.ipynb #9d184902
+#| code-fold: true
+#| code-summary: "Show set_prior"
 @patch
 def set_prior(self:MatrixFactorization,
               side:str,                 # 'user' or 'item'
@@ -324,6 +404,8 @@ def set_prior(self:MatrixFactorization,
     getattr(self, f'{side}_prior_per_rating').fill_(bool(per_rating))
 
 # %% ../nbs/02_model.ipynb #6f94249d
+#| code-fold: true
+#| code-summary: "Show from_state"
 @patch(cls_method=True)
 def from_state(cls:MatrixFactorization,
                state:dict,                        # the tensors, as `state_dict` gave them

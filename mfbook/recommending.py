@@ -7,6 +7,8 @@ __all__ = ['films_where', 'recommend', 'recommend_all', 'similar', 'find_film', 
            'favorites_beside']
 
 # %% ../nbs/07_recommending.ipynb #34558b8a
+#| code-fold: true
+#| code-summary: "Show the imports of the module"
 from functools import lru_cache
 import difflib, re, unicodedata
 import matplotlib.pyplot as plt
@@ -18,6 +20,8 @@ from .model import Row, check_whole
 from .ratings import Ratings, as_codes, code_of, in_other_kind, positions_of, short_titles
 
 # %% ../nbs/07_recommending.ipynb #3cdfcd22
+#| code-fold: true
+#| code-summary: "Show films_where, and what it refuses"
 def films_where(films,              # a model or `Ratings`: whatever has titles and genres
                 genres=(),          # a genre, or several that a film must all have
                 years=None,         # (first, last), both included
@@ -67,28 +71,9 @@ def _has_genre(movies, name):
     has = genres.map(lambda own: name in own)
     return has.to_numpy()
 
-# %% ../nbs/07_recommending.ipynb #66cd2574
-def recommend(model,         # a `MatrixFactorization`
-              user,          # a user's raw id; a newcomer's ratings, a dict title or raw id -> rating; a `Row`
-              seen=(),       # to leave out: what the user has in these `Ratings`; or item codes, or a mask
-              n:int=10,      # items, at most
-              offset=None):  # (n_items,) to add to the scores for their order, as of `films_where`
-    """The best items for one user, best first, as a frame: title, genres if known, predicted rating (clamped).
-
-    KeyError for an unknown id. A code's `Row` is `model.row('user', code)`; a newcomer's own ratings are left out."""
-    check_whole('n', n, 1)
-    scores = model.scores(_row_of(model, user))
-    seen = _codes_seen(model, user, seen)
-    best = top_k(_moved(scores, offset), seen, int(n))
-
-    frame = pd.DataFrame({'title': model.titles(best)}, index=_places(len(best)))
-    movies = model.movies
-    if movies is not None and 'genres' in movies and movies['genres'].notna().any():
-        frame['genres'] = movies['genres'].to_numpy()[best.numpy()]
-    predicted = scores[best].clamp(*model.rating_range)
-    frame['predicted'] = _rounded(predicted)
-    return frame
-
+# %% ../nbs/07_recommending.ipynb #d1baff2e
+#| code-fold: true
+#| code-summary: "Show which user is meant, and what is left out"
 def _row_of(model, user):
     "The `Row` of whoever is named by raw id, by ratings or by the `Row` itself."
     if isinstance(user, Row): return user
@@ -123,7 +108,31 @@ def _rounded(numbers):
     "Two decimals, for a person to read."
     return numbers.double().numpy().round(2)
 
+# %% ../nbs/07_recommending.ipynb #66cd2574
+def recommend(model,         # a `MatrixFactorization`
+              user,          # a user's raw id; a newcomer's ratings, a dict title or raw id -> rating; a `Row`
+              seen=(),       # to leave out: what the user has in these `Ratings`; or item codes, or a mask
+              n:int=10,      # items, at most
+              offset=None):  # (n_items,) to add to the scores for their order, as of `films_where`
+    """The best items for one user, best first, as a frame: title, genres if known, predicted rating (clamped).
+
+    KeyError for an unknown id. A code's `Row` is `model.row('user', code)`; a newcomer's own ratings are left out."""
+    check_whole('n', n, 1)
+    scores = model.scores(_row_of(model, user))
+    seen = _codes_seen(model, user, seen)
+    best = top_k(_moved(scores, offset), seen, int(n))
+
+    frame = pd.DataFrame({'title': model.titles(best)}, index=_places(len(best)))
+    movies = model.movies
+    if movies is not None and 'genres' in movies and movies['genres'].notna().any():
+        frame['genres'] = movies['genres'].to_numpy()[best.numpy()]
+    predicted = scores[best].clamp(*model.rating_range)
+    frame['predicted'] = _rounded(predicted)
+    return frame
+
 # %% ../nbs/07_recommending.ipynb #59852fda
+#| code-fold: true
+#| code-summary: "Show recommend_all"
 def recommend_all(model,             # a `MatrixFactorization`
                   seen,              # `Ratings`: what each user rated is left out of their list
                   n:int=10,          # items per list
@@ -172,6 +181,8 @@ def similar(model,         # a `MatrixFactorization`
     return frame
 
 # %% ../nbs/07_recommending.ipynb #3c34e4d3
+#| code-fold: true
+#| code-summary: "Show what is left of a title"
 ARTICLES = 'the', 'a', 'an'
 
 @lru_cache(2**17)
@@ -197,6 +208,8 @@ def _words(title):
     return set(' '.join(_names(title)).split())
 
 # %% ../nbs/07_recommending.ipynb #db62397c
+#| code-fold: true
+#| code-summary: "Show the search by words, and by spelling"
 def _called(wanted, titles):
     "The codes of the films with the name `wanted`; if there are none, of those with all its words in their names."
     if not wanted: return []
@@ -217,6 +230,8 @@ def _called_nearly(wanted, titles):
     return [first[name] for name in close]
 
 # %% ../nbs/07_recommending.ipynb #8eec696c
+#| code-fold: true
+#| code-summary: "Show find_film"
 def find_film(films,   # a model or `Ratings`: whatever has ids and titles
               film):   # a raw id, or a title or words of one, with or without the year
     "The item code of the one item that is meant. ValueError asks back if it is none or several."
@@ -276,9 +291,13 @@ def film_map(model,   # a `MatrixFactorization`
     return places.float(), shares.tolist()
 
 # %% ../nbs/07_recommending.ipynb #e422965f
+#| code-fold: true
+#| code-summary: "Show a number for the figure"
 NAME_GAP = 4    # points between a dot and its name
 
 # %% ../nbs/07_recommending.ipynb #361a14fc
+#| code-fold: true
+#| code-summary: "Show plot_map, which writes a name where there is room"
 def plot_map(places,   # (n, 2), as of `film_map`
              titles,   # a name for each place
              ax=None,
@@ -338,6 +357,8 @@ def cautious(counts,          # (n_items,) ratings of each item
     return -at_most / behind.sqrt()
 
 # %% ../nbs/07_recommending.ipynb #e341a73d
+#| code-fold: true
+#| code-summary: "Show favorites_beside"
 def favorites_beside(model,         # a `MatrixFactorization`
                      ratings,       # `Ratings` it was trained on
                      user,          # the raw id of a user

@@ -6,12 +6,14 @@
 __all__ = ['History', 'fit', 'fit_biases', 'fit_sgd', 'tune', 'tune_sgd', 'tune_biases', 'cross_validate']
 
 # %% ../nbs/05_runs.ipynb #868b6383
+#| code-fold: true
+#| code-summary: "Show the imports of the module"
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
 from zlib import crc32
-import hashlib, json, os, sys, tempfile, time, warnings
+import hashlib, json, math, os, sys, tempfile, time, warnings
 import numpy as np
 import pandas as pd
 import torch
@@ -21,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tqdm import tqdm
 from .holdout import BiasSolver, folds, mae, rmse
-from .model import MatrixFactorization, check_ratings, check_whole
+from .model import MatrixFactorization, SIDES, check_ratings, check_whole
 from .training import SGDSolver, adam, cosine
 
 # %% ../nbs/05_runs.ipynb #f23fff4f
@@ -47,6 +49,8 @@ class History:
     def _repr_html_(self): return self.frame()._repr_html_()
 
 # %% ../nbs/05_runs.ipynb #2d9c3e4b
+#| code-fold: true
+#| code-summary: "Show plot, which draws it"
 @patch
 def plot(self:History,
          ax=None,           # matplotlib axes; None: new ones
@@ -68,7 +72,61 @@ def plot(self:History,
     ax.legend()
     return ax
 
+# %% ../nbs/05_runs.ipynb #b0da4068
+class Run:
+    "What a fit knows between two sweeps: the record, and the best weights so far."
+    def __init__(self, model, solver, unit, keep_best):
+        self.model = model
+        self.solver = solver
+        self.unit = unit               # 'sweep' or 'epoch'
+        self.keep_best = keep_best     # whether validation decides which sweep stays
+        self.rows = []
+        self.best_sweep = 0            # the sweep that stays
+        self.best = None               # the model's state after it, if it need not be the last
+
+# %% ../nbs/05_runs.ipynb #05000005
+#| code-fold: true
+#| code-summary: "Show the refusal of numbers that are not finite"
+def _check_report(report, unit, number):
+    "Stop a run whose solver reports NaN or infinity."
+    broken = [name for name, value in report.items() if not math.isfinite(value)]
+    if broken:
+        raise FloatingPointError(
+            f'{broken[0]} is {report[broken[0]]} after {unit} {number}: the numbers of the model '
+            'grew too large for float32. Make a new model, and take more regularization or shorter steps.')
+
+# %% ../nbs/05_runs.ipynb #05000006
+@patch
+def sweep(self:Run, valid):
+    "One sweep of the solver, timed, validated and recorded. Returns its row."
+    start = time.perf_counter()
+    report = self.solver.sweep()
+    seconds = time.perf_counter() - start     # validation is not part of it
+
+    number = len(self.rows) + 1
+    _check_report(report, self.unit, number)
+    error = None if valid is None else rmse(self.model.predict(valid), valid)
+    self.rows.append({self.unit: number, **plain(report), 'valid': error, 'seconds': seconds})
+    if not self.keep_best:
+        self.best_sweep = number
+    elif self.best is None or error < self.rows[self.best_sweep - 1]['valid']:
+        self.best_sweep = number
+        state = self.model.state_dict()
+        self.best = {name: tensor.detach().clone() for name, tensor in state.items()}
+    return self.rows[-1]
+
+# %% ../nbs/05_runs.ipynb #05000008
+@patch
+def over(self:Run, sweeps, patience, tol):
+    "Whether the run has ended: by number, by patience, or because nothing changes any more."
+    done = len(self.rows)
+    if done >= sweeps: return True
+    if self.keep_best and done - self.best_sweep >= patience: return True
+    return done > 0 and self.rows[-1].get('change', np.inf) <= tol
+
 # %% ../nbs/05_runs.ipynb #c4139e38
+#| code-fold: true
+#| code-summary: "Show whole_file, which writes a file completely or not at all"
 @contextmanager
 def whole_file(path):
     "A temporary name beside `path` to write to; it becomes `path` if the block ends well, else it goes."
@@ -89,6 +147,8 @@ def whole_file(path):
         raise
 
 # %% ../nbs/05_runs.ipynb #53c4f609
+#| code-fold: true
+#| code-summary: "Show fingerprint, a checksum of the ratings"
 def fingerprint(ratings):
     "A number that changes when the ratings do; None for None."
     if ratings is None: return None
@@ -98,6 +158,8 @@ def fingerprint(ratings):
     return crc
 
 # %% ../nbs/05_runs.ipynb #cfd480d3
+#| code-fold: true
+#| code-summary: "Show plain, which makes settings comparable however they were written"
 def plain(value):
     "A setting as plain numbers, strings, lists and dicts, which can be compared and written."
     if value is None or isinstance(value, bool): return value
@@ -117,6 +179,8 @@ def _sum_up(array):
     return [str(array.dtype), list(array.shape), crc32(np.ascontiguousarray(array))]
 
 # %% ../nbs/05_runs.ipynb #e0cb91ab
+#| code-fold: true
+#| code-summary: "Show describe, which tells solvers and optimizers apart"
 def describe(thing,       # a solver, or a step of SGD
              moving=()):  # names of what changes from sweep to sweep, and tells nothing
     "What tells `thing` from others: its class, its numbers, and those of its optimizer."
@@ -132,6 +196,8 @@ def describe(thing,       # a solver, or a step of SGD
     return described
 
 # %% ../nbs/05_runs.ipynb #e29e4ac8
+#| code-fold: true
+#| code-summary: "Show how a checkpoint is read, and refused if it is damaged or of another run"
 def _read_checkpoint(path, settings):
     "The state at `path`; an error that says what to do if it is not of a run with these `settings`."
     try: state = torch.load(path, map_location='cpu', weights_only=True)
@@ -169,42 +235,6 @@ def _short(value, longest=40):
     text = str(value)
     return text if len(text) <= longest else text[:longest] + '...'
 
-# %% ../nbs/05_runs.ipynb #b0da4068
-class Run:
-    "What a fit knows between two sweeps: the record, and the best weights so far."
-    def __init__(self, model, solver, unit, keep_best):
-        self.model = model
-        self.solver = solver
-        self.unit = unit
-        self.keep_best = keep_best     # whether validation decides which sweep stays
-        self.rows = []
-        self.best_sweep = 0            # the sweep that stays
-        self.best = None               # the model's state after it, if it need not be the last
-
-    def sweep(self, valid):
-        "One sweep of the solver, timed, validated and recorded. Returns its row."
-        start = time.perf_counter()
-        report = self.solver.sweep()
-        seconds = time.perf_counter() - start
-
-        error = None if valid is None else rmse(self.model.predict(valid), valid)
-        number = len(self.rows) + 1
-        self.rows.append({self.unit: number, **plain(report), 'valid': error, 'seconds': seconds})
-        if not self.keep_best:
-            self.best_sweep = number
-        elif self.best is None or error < self.rows[self.best_sweep - 1]['valid']:
-            self.best_sweep = number
-            state = self.model.state_dict()
-            self.best = {name: tensor.detach().clone() for name, tensor in state.items()}
-        return self.rows[-1]
-
-    def over(self, sweeps, patience, tol):
-        "Whether the run has ended: by number, by patience, or because nothing changes any more."
-        done = len(self.rows)
-        if done >= sweeps: return True
-        if self.keep_best and done - self.best_sweep >= patience: return True
-        return done > 0 and self.rows[-1].get('change', np.inf) <= tol
-
 # %% ../nbs/05_runs.ipynb #676ff19b
 @patch
 def write(self:Run, path, settings):
@@ -217,6 +247,7 @@ def write(self:Run, path, settings):
                  best=self.best)
     with whole_file(path) as tmp: torch.save(state, tmp)
 
+# %% ../nbs/05_runs.ipynb #0500000a
 @patch
 def resume(self:Run, path, settings):
     "Go on from where `write` was called last, if it ever was."
@@ -228,6 +259,9 @@ def resume(self:Run, path, settings):
     self.best_sweep = state['best_sweep']
     self.best = state['best']
 
+# %% ../nbs/05_runs.ipynb #0500000b
+#| code-fold: true
+#| code-summary: "Show how a solver's state is made storable"
 def _storable(value):
     "A solver's state with plain numbers for NumPy's, which a file without code cannot hold."
     if isinstance(value, dict): return {name: _storable(part) for name, part in value.items()}
@@ -235,6 +269,8 @@ def _storable(value):
     return value.item() if isinstance(value, np.generic) else value
 
 # %% ../nbs/05_runs.ipynb #589ee3f8
+#| code-fold: true
+#| code-summary: "Show when a progress bar is drawn"
 def show_progress(progress):
     "Whether to draw a progress bar: as told, or where a person is watching."
     if progress is not None: return progress
@@ -242,6 +278,8 @@ def show_progress(progress):
     return sys.stderr.isatty() or in_notebook()
 
 # %% ../nbs/05_runs.ipynb #2664b958
+#| code-fold: true
+#| code-summary: "Show float32_on_cpu, which sets aside defaults of torch that a notebook may have changed"
 @contextmanager
 def float32_on_cpu():
     "Within it torch makes float32 tensors on the CPU, whatever its defaults are outside."
@@ -255,13 +293,31 @@ def float32_on_cpu():
         torch.set_default_dtype(dtype)
 
 # %% ../nbs/05_runs.ipynb #0c10c59d
+#| code-fold: true
+#| code-summary: "Show the checks, and what tells a run from others"
 def _check_fit(model, train, valid, unit, sweeps, patience, every):
     "Refuse what cannot be run, and say why."
     check_ratings(model, 'train', train)
     if valid is not None: check_ratings(model, 'valid', valid)
+    finite = [model.rows(side).isfinite().all() for side in SIDES]
+    if not all(finite):
+        raise ValueError('the model holds numbers that are NaN or infinite, as a fit leaves them that failed. '
+                         'Make a new model.')
     check_whole(f'{unit}s', sweeps, 1)
     check_whole('every', every, 1)
     if patience is not None: check_whole('patience', patience, 1)
+
+def _run_settings(model, solver, train, valid, settings, loop):
+    "All that a run must have in common with the checkpoint it goes on from, as plain values."
+    if settings is None: settings = describe(solver, moving=solver.state_dict())
+    data = {'train': fingerprint(train), 'valid': fingerprint(valid)}
+    return plain(settings | {'k': model.k} | loop | data)
+
+def _show_errors(bar, row):
+    "Put the errors of a sweep beside the progress bar."
+    errors = {name: row.get(name) for name in ('train', 'valid')}
+    bar.set_postfix({name: error for name, error in errors.items() if error is not None})
+    bar.update()
 
 # %% ../nbs/05_runs.ipynb #41b461c2
 @float32_on_cpu()
@@ -283,10 +339,8 @@ def fit(model,                 # the `MatrixFactorization` to fill
     patience = None if patience is None else int(patience)
     run = Run(model, solver, unit, keep_best=valid is not None and patience is not None)
     if checkpoint:
-        if settings is None: settings = describe(solver, moving=solver.state_dict())
-        loop = {'k': model.k, f'{unit}s': sweeps, 'patience': patience, 'tol': tol}
-        data = {'train': fingerprint(train), 'valid': fingerprint(valid)}
-        settings = plain(settings | loop | data)
+        loop = {f'{unit}s': sweeps, 'patience': patience, 'tol': tol}
+        settings = _run_settings(model, solver, train, valid, settings, loop)
         run.resume(checkpoint, settings)
 
     hidden = not show_progress(progress)
@@ -295,9 +349,7 @@ def fit(model,                 # the `MatrixFactorization` to fill
             row = run.sweep(valid)
             due = len(run.rows) % every == 0 or run.over(sweeps, patience, tol)
             if checkpoint and due: run.write(checkpoint, settings)
-            errors = {name: row.get(name) for name in ('train', 'valid')}
-            bar.set_postfix({name: error for name, error in errors.items() if error is not None})
-            bar.update()
+            _show_errors(bar, row)
 
     if run.best is not None: model.load_state_dict(run.best)
     return History(run.rows, run.best_sweep, unit)
@@ -306,8 +358,8 @@ def fit(model,                 # the `MatrixFactorization` to fill
 def fit_biases(model,                   # the `MatrixFactorization` to fill, made with k=0
                train,                   # `Ratings` to learn from
                valid=None,              # `Ratings` to watch, and with `patience` to stop by
-               reg_user:float=3.,       # L2 regularization of the user biases, counted in ratings
-               reg_item:float=3.,       # L2 regularization of the item biases, counted in ratings
+               reg_user:float=None,     # L2 regularization of the user biases, counted in ratings
+               reg_item:float=None,     # the same of the item biases; None: `bias_regularization`
                sweeps:int=1000,         # passes over items and users, at most
                tol:float=1e-6,          # stop when no user bias moves by more, in rating units
                patience:int|None=None,  # sweeps without a better validation RMSE; None: until `tol`
@@ -320,24 +372,29 @@ def fit_biases(model,                   # the `MatrixFactorization` to fill, mad
                settings=settings, progress=progress)
 
 # %% ../nbs/05_runs.ipynb #a69c51cb
+#| code-fold: true
+#| code-summary: "Show fit_sgd"
 def fit_sgd(model,                  # the `MatrixFactorization` to fill; starts from what it holds
             train,                  # `Ratings` to learn from
             valid=None,             # `Ratings` to stop by; without them all `epochs` run
             epochs:int=20,          # passes over the training ratings, at most
             lr:float=0.01,          # the learning rate at the start
-            reg:float=0.12,         # L2 regularization of the factors, per rating
-            bias_reg:float=0.02,    # L2 regularization of the biases, per rating
-            batch_size:int=1024,    # ratings per step
+            reg:float=13.,          # L2 regularization of the factors, as in `SGDSolver`
+            bias_reg:float=None,    # L2 regularization of the biases; None: from the ratings
+            per_rating:bool=False,  # both count once for each rating of a row, or once in all
+            batch_size:int=None,    # ratings per step; None: 1,024, or fewer if the ratings are few
             schedule=cosine,        # share of the run done -> share of `lr`
             update=adam,            # makes the step from the model, as `adam` and `sgd` do
             seed:int=0,             # of the batches' order
             patience:int|None=5,    # epochs without a better validation RMSE; None: run all
             checkpoint=None,        # a file to resume from, and to write after every epoch
             progress:bool=None):    # a progress bar? None: where a person is watching
-    "Fill `model` by SGD (Koren et al. 2009, eq. 5, per rating). The best epoch's weights stay."
-    solver = SGDSolver(model, train, epochs, lr, reg, bias_reg, batch_size, schedule, update, seed)
-    settings = dict(method='SGD', lr=lr, reg=reg, bias_reg=bias_reg, batch_size=batch_size,
-                    seed=seed, schedule=_course(schedule), update=describe(solver.step))
+    "Fill `model` by SGD (Koren et al. 2009, eq. 5). The best epoch's weights stay."
+    solver = SGDSolver(model, train, epochs, lr, reg, bias_reg, per_rating, batch_size, schedule,
+                       update, seed)
+    settings = dict(method='SGD', lr=lr, reg=reg, bias_reg=bias_reg, per_rating=per_rating,
+                    batch_size=batch_size, seed=seed, schedule=_course(schedule),
+                    update=describe(solver.step))
     return fit(model, solver, train, valid, epochs, patience, checkpoint=checkpoint,
                settings=settings, progress=progress)
 
@@ -371,6 +428,8 @@ def tune(fit,         # `fit_sgd`, `fit_als` or another: (model, train, valid, .
     return pd.DataFrame(results).sort_values('valid', ignore_index=True)
 
 # %% ../nbs/05_runs.ipynb #a4bdd48e
+#| code-fold: true
+#| code-summary: "Show tune_sgd, a shorthand"
 def tune_sgd(train,       # `Ratings` to learn from
              valid,       # `Ratings` that choose
              grid,        # list of dicts: `k`, and any setting of `fit_sgd`
@@ -381,6 +440,8 @@ def tune_sgd(train,       # `Ratings` to learn from
     return tune(fit_sgd, train, valid, grid, seed=seed, **settings)
 
 # %% ../nbs/05_runs.ipynb #848e93e9
+#| code-fold: true
+#| code-summary: "Show tune_biases, which tries every pair"
 def tune_biases(train,                              # `Ratings` to learn from
                 valid,                              # `Ratings` that choose
                 grid=(0, 1, 2, 3, 5, 8, 13, 21)):   # regularizations to try for each side
@@ -431,6 +492,8 @@ def cross_validate(fit,              # `fit_sgd`, `fit_als` or another: (model, 
     return pd.DataFrame(rows).set_index('fold')
 
 # %% ../nbs/05_runs.ipynb #ea1e8612
+#| code-fold: true
+#| code-summary: "Show the checksum"
 FORMAT = 2     # 1 had one `per_rating` for the priors of both sides, in the metadata
 
 def _checksum(tensors, meta):
@@ -442,6 +505,8 @@ def _checksum(tensors, meta):
     return digest.hexdigest()
 
 # %% ../nbs/05_runs.ipynb #eedede14
+#| code-fold: true
+#| code-summary: "Show how ids and titles become tensors"
 def _pack_text(text):
     "A string as a tensor of bytes. The metadata of a file has a limit, tensors have none."
     letters = np.frombuffer(text.encode('utf-8', 'surrogatepass'), dtype=np.uint8)
@@ -456,6 +521,7 @@ def _pack_ids(name, ids, tensors):
     tensors[f'{name}_text'] = _pack_text(''.join(strings))
     tensors[f'{name}_lengths'] = torch.tensor([len(raw) for raw in strings], dtype=torch.int64)
 
+# %% ../nbs/05_runs.ipynb #0500000f
 @patch
 def save(self:MatrixFactorization,
          path):   # where to; an older file there is replaced, once the new one is whole
@@ -469,6 +535,8 @@ def save(self:MatrixFactorization,
     with whole_file(path) as tmp: save_file(tensors, tmp, metadata=meta)
 
 # %% ../nbs/05_runs.ipynb #b1c1dfa8
+#| code-fold: true
+#| code-summary: "Show how a file is read and checked"
 def _read_file(path):
     "The tensors and the metadata of a file that `save` wrote. ValueError for any other file."
     if not Path(path).is_file():
@@ -494,6 +562,8 @@ def _read_file(path):
     return tensors, meta
 
 # %% ../nbs/05_runs.ipynb #45674a36
+#| code-fold: true
+#| code-summary: "Show how tensors become ids and titles again"
 def _unpack_text(letters):
     "The string that `_pack_text` made a tensor of."
     return letters.numpy().tobytes().decode('utf-8', 'surrogatepass')
@@ -529,6 +599,8 @@ def _unpack(cls, tensors, meta):
     return cls.from_state(tensors, user_ids, item_ids, movies, rating_range, per_rating)
 
 # %% ../nbs/05_runs.ipynb #2c5d4516
+#| code-fold: true
+#| code-summary: "Show load"
 @patch(cls_method=True)
 def load(cls:MatrixFactorization,
          path,           # a file that `save` wrote

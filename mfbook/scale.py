@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 import torch
 from .als import fit_als
-from .gibbs import rating_unit
+from .gibbs import ALS_START
 from .model import SIDES, MatrixFactorization
 from .ratings import Ratings
 from .runs import float32_on_cpu
-from .variational import PartialStart, VariationalSolver, als_start
+from .variational import PartialStart, VariationalSolver
 
 # %% ../nbs/15_scale.ipynb #8cc43b2c
 FEWEST = 20                # ratings of the least active user
@@ -173,13 +173,14 @@ def _true_spreads(k):
 
 def _truth(ratings, k, noise, seed, rng):
     "The model that is to make the `ratings`, with the prior that its rows are drawn from."
-    truth = MatrixFactorization(ratings, k=k, seed=seed, init_std=1.)
+    truth = MatrixFactorization(ratings, k=k)
     spreads = _true_spreads(k)
     precision = torch.diag(noise**2/spreads**2)
+    generator = torch.Generator().manual_seed(seed)
 
     for side in SIDES:
         rows = truth.rows(side)
-        rows[:, :-1] *= spreads[:-1]
+        rows[:, :-1] = spreads[:-1]*torch.randn(len(rows), k, generator=generator)
         rows[:, -1] = torch.from_numpy(rng.normal(0, BIAS_SPREAD, len(rows)))
         truth.put_rows(side, rows)
         truth.set_prior(side, torch.zeros(k + 1), precision)
@@ -253,9 +254,7 @@ NOISE_MARGIN = 1.3   # other ratings scatter more than those that ALS was fitted
 
 def _first_start(model, part, share, sweeps):
     "The films by ALS over the ratings of the first share of the users: a `PartialStart`."
-    regularization = als_start(rating_unit(part))
-    history = fit_als(model, part, sweeps=sweeps, cg_steps=CG_STEPS, progress=False,
-                      **regularization)
+    history = fit_als(model, part, sweeps=sweeps, cg_steps=CG_STEPS, progress=False, **ALS_START)
     noise_variance = NOISE_MARGIN*history.rows[-1]['train']**2
     covariances = torch.zeros(1, model.k + 1, model.k + 1)     # unknown to ALS
     return PartialStart(noise_variance, covariances, share)

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import math
 import torch
 from torch.nn.functional import embedding_bag
-from .als import (ALSSolver, RowPrior, arrange, both_sides, cg_rows, each_chunk, exact_rows, gram,
-                        lookup_table)
-from .gibbs import overall_precision, prior_given_rows, rating_unit, who_rated_what
-from .model import OTHER, SIDES, MatrixFactorization, check_ratings, check_whole
+from .als import (ALSSolver, RowPrior, arrange, both_sides, cg_rows, cholesky, each_chunk,
+                        exact_rows, gram, lookup_table)
+from .gibbs import ALS_START, LEAST_NOISE, overall_precision, prior_given_rows, who_rated_what
+from .model import OTHER, SIDES, MatrixFactorization, check_ratings, check_whole, rating_unit
 from .runs import float32_on_cpu, fit
 from fastcore.basics import patch
 
@@ -80,7 +80,7 @@ def covariances(self:ActivityBins, table, precision, noise_variance, add):
         G = gram(chunk, table)
         G += add(self.sample[chunk.at])
         A = G[:, :-1, :-1] + precision
-        covariance[chunk.at] = noise_variance*torch.linalg.inv(A)
+        covariance[chunk.at] = noise_variance*torch.cholesky_inverse(cholesky(A))
     each_chunk(work, self.side.chunks)
 
     bins = self.bins[self.sample]
@@ -122,15 +122,6 @@ def mean_prior(rows,        # (n, d) means of rows [factors, bias]
     return weights.float(), precision.float()
 
 # %% ../nbs/11_variational.ipynb #6915faa0
-# L2 regularization per rating in the first sweeps. With ALS alone, validation chooses 0.05 to 0.1 for
-# ratings from 0.5 to 5: here factors shall be too long rather than too short.
-START_REG = 0.03         # of factors, in standard deviations of the ratings
-START_BIAS_REG = 0.02    # of biases, in ratings
-
-def als_start(unit:float): # the ratings' standard deviation
-    "The settings of ALS for the sweeps that come first."
-    return dict(reg=START_REG*unit, bias_reg=START_BIAS_REG, per_rating=True)
-
 class PartialStart(NamedTuple):
     "Where to start if the model holds items found from the ratings of a share of the users."
     noise_variance: float     # of a rating around its prediction
@@ -158,6 +149,7 @@ class VariationalSolver:
         # the ratings, and what is known beside them
         self.n_ratings = len(train)
         self.rating_unit = rating_unit(train)
+        self.least_variance = (LEAST_NOISE*self.rating_unit)**2
         self.sides = both_sides(train, model.mean)
         self.features = dict(zip(SIDES, who_rated_what(train, int(features))))
         users, items = train.users, train.items
@@ -169,8 +161,7 @@ class VariationalSolver:
 
         self.als = None
         if not isinstance(start, PartialStart):
-            settings = als_start(self.rating_unit)
-            self.als = ALSSolver(model, train, **settings, cg_steps=cg_steps, sides=self.sides)
+            self.als = ALSSolver(model, train, **ALS_START, cg_steps=cg_steps, sides=self.sides)
 
         # the state; none of its tensors is ever changed in place
         self.noise_variance = self.rating_unit**2
@@ -242,7 +233,7 @@ def _expected_square(self:VariationalSolver, side, squared, P):
     trace = (S*P).sum((1, 2))
     own = self.noise_variance*len(P) - trace           # (B,)
     total = squared.sum() + (self.bins[side].sizes*own).sum()
-    return (total/self.n_ratings).item()
+    return max((total/self.n_ratings).item(), self.least_variance)
 
 @patch
 def extrapolate(self:VariationalSolver, side):
@@ -267,7 +258,7 @@ def begin(self:VariationalSolver, start):
     bins = torch.arange(len(self.bins['item'].sizes)) + difference
     last = len(start.covariances) - 1
     self.covariances['item'] = start.covariances[bins.clamp(0, last)]
-    self.noise_variance = float(start.noise_variance)
+    self.noise_variance = max(float(start.noise_variance), self.least_variance)
     self.rows_before['item'] = self.model.rows('item')
     self.sweeps += 1
 
@@ -291,9 +282,9 @@ def sweep(self:VariationalSolver):
 def _als_sweep(self:VariationalSolver):
     "A sweep of ALS, which leaves its own prior in the model."
     error = self.als.sweep()['train']
-    self.noise_variance = error**2
+    self.noise_variance = max(error**2, self.least_variance)
     self.als_sweeps += 1
-    return dict(noise=error, train=error)
+    return dict(noise=self.noise_variance**0.5, train=error)
 
 # %% ../nbs/11_variational.ipynb #48a89f54
 @patch

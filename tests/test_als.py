@@ -6,11 +6,11 @@ import torch
 from hypothesis import given, settings, strategies as st
 from mfbook.als import (ALSSolver, RowPrior, _order, arrange, both_sides, cg_rows, draw_dual, exact_rows, fit_als, gram,
     lookup_table, normal_equations, rated, row_prior, solve_cg, solve_draw, solve_dual, solve_exact, squared_errors, tune_als, update_rows)
-from mfbook.holdout import rmse, split_random
-from mfbook.model import MatrixFactorization
+from mfbook.holdout import bias_regularization, rmse, split_random
+from mfbook.model import MatrixFactorization, rating_unit
 from mfbook.ratings import Ratings
 from mfbook.runs import fit_biases
-from mfbook.training import penalized_loss
+from mfbook.training import penalized_loss, penalty_of
 
 @pytest.fixture(autouse=True)
 def one_thread():
@@ -348,13 +348,17 @@ def test_the_loss_never_rises(seed, k, reg, bias_reg, per_rating, steps):
             losses.append(loss())
     assert all(b <= a*(1 + 1e-5) for a, b in zip(losses, losses[1:])) and losses[-1] < losses[0]
 
-def test_the_users_it_leaves_are_where_the_gradient_of_lesson_04s_loss_is_zero(split):
+@pytest.mark.parametrize('per_rating, reg, bias_reg', [(True, .1, .05), (False, 2., 1.), (False, 2., None)])
+def test_the_users_it_leaves_are_where_the_gradient_of_lesson_04s_loss_is_zero(split, per_rating, reg, bias_reg):
+    "The same settings mean the same objective: `fit_sgd` makes its steps on standardized ratings, where this loss is taken."
     m = MatrixFactorization(split.train, k=3)
-    fit_als(m, split.train, sweeps=5, reg=.1, bias_reg=.05, per_rating=True)
-    before = [t.clone() for t in m.rows('user')]
-    penalized_loss(m, split.train.users, split.train.items, split.train.values, .1, .05)[1].backward()
+    fit_als(m, split.train, sweeps=5, reg=reg, bias_reg=bias_reg, per_rating=per_rating)
+    unit = rating_unit(split.train)
+    m.rescale(1/unit)
+    penalty = penalty_of(split.train, reg, bias_regularization(split.train) if bias_reg is None else bias_reg, per_rating)
+    penalized_loss(m, split.train.users, split.train.items, split.train.values/unit, penalty)[1].backward()
     assert m.user_factors.grad.abs().max() < 1e-6 and m.user_bias.grad.abs().max() < 1e-6
-    assert m.item_factors.grad.abs().max() < 1e-2 and len(before) == m.n_users
+    assert 1e-6 < m.item_factors.grad.abs().max() < 1e-2
 
 def test_without_factors_it_finds_the_biases_of_lesson_03(split):
     m, b = MatrixFactorization(split.train, k=0), MatrixFactorization(split.train, k=0)
@@ -409,7 +413,8 @@ def test_the_prior_is_saved_with_the_model(split, tmp_path):
     back = MatrixFactorization.load(tmp_path/'m.safetensors')
     for side in ('user', 'item'):
         prior = back.prior(side)
-        assert prior.per_rating and torch.allclose(prior.precision, torch.tensor([.3, .3, .2]).diag()) and (prior.mean == 0).all()
+        of_factors = .3*rating_unit(split.train)
+        assert prior.per_rating and torch.allclose(prior.precision, torch.tensor([of_factors, of_factors, .2]).diag()) and (prior.mean == 0).all()
 
 def test_each_sweep_leaves_its_prior_in_the_model(split):
     "Whatever was in the model before, and whichever sweep is kept."
@@ -419,7 +424,8 @@ def test_each_sweep_leaves_its_prior_in_the_model(split):
     solver.sweep()
     for side in ('user', 'item'):
         mean, precision, weight = row_prior(m.prior(side))
-        assert mean.tolist() == [[0, 0, 0]] and torch.allclose(precision, torch.tensor([.3, .3, .2]).diag()) and weight == 'per_rating'
+        of_factors = .3*rating_unit(split.train)
+        assert mean.tolist() == [[0, 0, 0]] and torch.allclose(precision, torch.tensor([of_factors, of_factors, .2]).diag()) and weight == 'per_rating'
 
 @pytest.mark.parametrize('cg_steps', [None, 2])
 def test_a_solver_holds_nothing_that_the_next_sweep_depends_on(split, cg_steps):

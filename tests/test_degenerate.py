@@ -11,27 +11,22 @@ import pandas as pd
 import pytest
 import torch
 import mfbook
-from mfbook.als import fit_als, tune_als
+from mfbook.als import RowPrior, both_sides, draw_dual, fit_als, lookup_table, solve_draw, solve_dual, solve_exact, squared_errors, tune_als
 from mfbook.evaluation import calibration, plot_calibration, plot_slices, ranking, report, slices, worst_films
-from mfbook.gibbs import coverage, fit_gibbs
+from mfbook.gibbs import coverage, draw_rows, fit_gibbs
 from mfbook.holdout import concat, fit_biases_koren, folds, mae, rating_counts, rmse, split_by_time, split_last, split_random
 from mfbook.model import SIDES, MatrixFactorization
 from mfbook.newcomers import learn_prior
 from mfbook.ratings import Ratings
 from mfbook.recommending import film_map, list_facts, plot_map, recommend_all
-from mfbook.runs import cross_validate, fit_biases, fit_sgd, tune_biases, tune_sgd
-from mfbook.variational import fit_variational
+from mfbook.runs import cross_validate, fit, fit_biases, fit_sgd, tune_biases, tune_sgd
+from mfbook.variational import ActivityBins, fit_variational
 
 HOME = Path(mfbook.__file__).parent
 
 # What is known to fail in other parts of the book: a pattern of the tests' names, and why. To be emptied.
 NOT_YET = {
-    r'solver_fills.*(alike.*|one rating)-variational|alike_so.*-variational|keeps_the_best.variational': 'lesson 11: the variance of the noise reaches 0, and so does the precision',
-    r'two ratings-Gibbs': 'lesson 10: two ratings leave the general noise to chance',
-    r'tuning_and_cross.*(alike|two ratings)': 'the same',
     r'no_ratings_at_all': 'lesson 01: the mean of no ratings prints as nan',
-    r'(one rating a user|one user with one rating|without ratings|half stars below zero)-slices by time\]': 'lesson 06: with few draws an RMSE may lie outside its interval, and matplotlib wants no negative bars',
-    r'empty_test_set.*(calibration|slices)': 'lesson 06: an empty test set gives empty axes, or an error of pandas',
 }
 
 @pytest.fixture(autouse=True)
@@ -74,6 +69,17 @@ DATA = {
     'half stars below zero': lambda: ratings_of(table().assign(rating=lambda f: (f.rating - 3)/2), rating_range=(-1, 1)),
 }
 K = 20        # above the rank of every table here
+
+def without_noise(rank, n_users=30, n_items=20):
+    "Ratings that are exactly biases plus `rank` products of factors, without rounding or noise."
+    g = np.random.default_rng(3)
+    table = g.normal(size=(n_users, rank)) @ g.normal(size=(rank, n_items)) + g.normal(size=(n_users, 1)) + g.normal(size=(1, n_items))
+    user, item = np.indices(table.shape)
+    return Ratings.from_frame(pd.DataFrame(dict(userId=user.flatten(), movieId=item.flatten() + 100, rating=table.flatten(),
+                                                timestamp=np.arange(10**9, 10**9 + table.size))))
+
+DATA |= {'no noise, biases alone': lambda: without_noise(0), 'no noise, one factor': lambda: without_noise(1),
+         'no noise, two factors': lambda: without_noise(2)}
 
 def answer(f, *args, **kwargs):
     """What `f` returns, or None if it says why not: a ValueError raised by the book itself, in one line.
@@ -147,6 +153,18 @@ def test_with_validation_it_stops_and_keeps_the_best(solver):
     history = fit(model, train, valid, progress=False, **settings)
     assert finite(model) and history.best['valid'] < .05
 
+@pytest.mark.parametrize('solver', [solver for solver in SOLVERS if 'Gibbs' in solver or 'variational' in solver])
+@pytest.mark.parametrize('rank', [0, 1, 2])
+def test_ratings_without_noise_are_found_again(rank, solver):
+    "The noise comes down to a hundredth of the ratings' deviation, and stays there."
+    ratings = without_noise(rank)
+    fit, _, settings = SOLVERS[solver]
+    model = MatrixFactorization(ratings, k=3)
+    history = fit(model, ratings, progress=False, **settings | dict(sweeps=60))
+    unit = float(ratings.values.std(correction=0))
+    assert rmse(model.predict(ratings), ratings) < .02*unit
+    assert .0099*unit < history.rows[-1]['noise'] < .03*unit
+
 def test_gibbs_gives_error_bars_that_are_finite():
     for data, make in DATA.items():
         ratings = make()
@@ -172,6 +190,94 @@ def test_koren_biases():
     for data, make in DATA.items():
         ratings = make()
         assert finite(fit_biases_koren(MatrixFactorization(ratings, k=0), ratings, 0, 0)), data
+
+@pytest.mark.parametrize('solver', SOLVERS)
+@pytest.mark.parametrize('data', DATA)
+def test_a_newcomer_is_folded_in_or_told_why_not(data, solver):
+    ratings = DATA[data]()
+    fit, k, settings = SOLVERS[solver]
+    model = MatrixFactorization(ratings, k=k)
+    fit(model, ratings, progress=False, **settings)
+    row = answer(model.fold_in, [0], [ratings.rating_range[1]])
+    assert row is None or torch.isfinite(model.scores(row)).all()
+
+# ---- what float32 cannot solve
+
+SENTENCE = "^float32 can't solve the equations of a row: .*Take a larger reg and bias_reg, if the method has them, or fewer factors"
+
+def long_and_short_rows():
+    "Some users with 3 ratings, which are fewer than factors, and some with 20."
+    frame = pd.concat([table(30, 40, 600), table(30, 40, 90, seed=1).assign(userId=lambda f: f.userId + 30)])
+    return ratings_of(frame.drop_duplicates(['userId', 'movieId']))
+
+@pytest.mark.parametrize('reg', [1e-8, 1e-30, 1e-60])
+@pytest.mark.parametrize('settings', [{}, dict(per_rating=True), dict(cg_steps=3)])
+def test_als_with_next_to_no_regularization_answers_or_says_what_to_do(reg, settings):
+    ratings = long_and_short_rows()
+    model = MatrixFactorization(ratings, k=40)
+    try: fit_als(model, ratings, sweeps=5, reg=reg, bias_reg=reg, progress=False, **settings)
+    except FloatingPointError as error: assert re.search(f'{SENTENCE}|Make a new model, and take more regularization', str(error))
+    else: assert finite(model)
+
+def test_als_names_its_regularization_where_it_is_too_small():
+    ratings = long_and_short_rows()
+    with pytest.raises(FloatingPointError, match=SENTENCE):
+        fit_als(MatrixFactorization(ratings, k=40), ratings, reg=1e-8, bias_reg=1e-8, progress=False)
+
+@pytest.mark.parametrize('reg', [0, -1., float('nan'), float('inf')])
+def test_als_refuses_what_is_no_regularization(reg):
+    ratings = ratings_of(table())
+    for settings in (dict(reg=reg), dict(bias_reg=reg)):
+        with pytest.raises(ValueError, match='both must be finite and above 0'):
+            fit_als(MatrixFactorization(ratings, k=2), ratings, progress=False, **settings)
+
+def unsolvable():
+    "Each way to the rows of a side, with equations that have no single solution: zeros for A, or for the prior's precision."
+    A, b, X, y = torch.zeros(3, 2, 2), torch.ones(3, 2), torch.zeros(3, 1, 2), torch.ones(3, 1)
+    sigma, z = torch.ones(3), torch.ones(3, 2)
+    prior = RowPrior(torch.zeros(1, 2), torch.zeros(2, 2), torch.ones(3))
+    ratings = ratings_of(table())
+    by_user = both_sides(ratings, 3.)['user']
+    rows = lookup_table(torch.zeros(ratings.n_items, 2))
+    solvable = lookup_table(torch.arange(2.*ratings.n_items).view(-1, 2))
+    bins = ActivityBins(ratings.users, ratings.items, ratings.n_users, ratings.n_items)
+    return {'solve_exact': lambda: solve_exact(A, b), 'solve_draw': lambda: solve_draw(A, b, sigma, z),
+            'solve_dual': lambda: solve_dual(X, y, prior), 'draw_dual': lambda: draw_dual(X, y, prior, sigma, z),
+            'draw_rows': lambda: draw_rows(by_user, solvable, torch.zeros(1, 2), torch.zeros(2, 2), torch.ones(ratings.n_users),
+                                           np.random.default_rng(0)),        # of users without ratings
+            'covariances': lambda: bins.covariances(rows, torch.zeros(2, 2), 1., lambda at: torch.zeros(len(at), 3, 3))}
+
+@pytest.mark.parametrize('way', unsolvable())
+def test_equations_without_a_solution_are_named_wherever_they_are_solved(way):
+    with pytest.raises(FloatingPointError, match=SENTENCE): unsolvable()[way]()
+
+def test_rounding_leaves_no_sum_of_squares_below_0():
+    "Of rows that explain their ratings to the last bit but rounding."
+    generator = torch.Generator().manual_seed(0)
+    X, w = torch.randn(200, 30, 3, generator=generator), torch.randn(200, 3, generator=generator)
+    Xy = torch.cat([X, X @ w[..., None]], 2)
+    squared = squared_errors(Xy.mT @ Xy, w)
+    assert (squared >= 0).all() and squared.max() < 1e-4
+
+@pytest.mark.parametrize('solver', [solver for solver in SOLVERS if solver != 'biases'])
+@pytest.mark.parametrize('number', [float('nan'), float('inf')])
+def test_a_model_that_a_failed_fit_left_is_refused(number, solver):
+    ratings = ratings_of(table())
+    fit, k, settings = SOLVERS[solver]
+    model = MatrixFactorization(ratings, k=k)
+    rows = model.rows('user')
+    rows[3, 2] = number
+    model.put_rows('user', rows)
+    with pytest.raises(ValueError, match='NaN or infinite.*Make a new model'): fit(model, ratings, progress=False, **settings)
+
+def test_a_solver_whose_numbers_break_is_stopped():
+    class Broken:
+        def sweep(self): return dict(train=1., noise=float('nan'))
+        def state_dict(self): return {}
+        def load_state_dict(self, state): pass
+    ratings = ratings_of(table())
+    with pytest.raises(FloatingPointError, match='^noise is nan after sweep 1: .*Make a new model'):
+        fit(MatrixFactorization(ratings, k=1), Broken(), ratings, progress=False)
 
 # ---- splits
 

@@ -1,7 +1,7 @@
 """What a notebook may have done before: other defaults of torch, threads and then a fork, read-only arrays; and settings
 that come as numbers of NumPy or torch. The answers are those of a fresh notebook with plain numbers.
 """
-import os, re, subprocess, sys, textwrap, warnings
+import os, subprocess, sys, textwrap, warnings
 from pathlib import Path
 import numpy as np
 import pandas as pd
@@ -16,21 +16,6 @@ from mfbook.runs import cross_validate, fit_biases, fit_sgd, tune, tune_biases, 
 from mfbook.variational import fit_variational
 
 root = Path(__file__).resolve().parent.parent
-
-# What is known to fail in other parts of the book: a pattern of the tests' names, and why. To be emptied.
-NOT_YET = {
-    r'change_nothing.(ALS|Gibbs|variational|with validation|tuning|cross-validation).*-meta\]': 'lessons 09 to 11: a solver is made outside `fit`',
-    r'change_nothing.(Gibbs|variational)-float64\]': 'lessons 10 and 11: the same; its features and covariances have the default dtype',
-    r'whole_settings.*SGD-torch': 'lesson 04: the number of epochs stays a tensor',
-    r'(whole_settings|checkpoint_holds).*(variational|conjugate gradients)-float of': 'lessons 09 and 11: whole numbers are checked, and not made plain',
-    r'(whole_settings|checkpoint_holds).*Gibbs-(uint16|float of|torch|array)': 'lesson 10: the same',
-    r'tuning_and_cross_validation.int8': 'lesson 04: the number of epochs overflows as int8',
-}
-
-@pytest.fixture(autouse=True)
-def not_yet(request):
-    for pattern, reason in NOT_YET.items():
-        if re.search(pattern, request.node.name): request.applymarker(pytest.mark.xfail(reason=reason))
 
 def frame(n_users=20, n_items=15, n=150):
     g = np.random.default_rng(0)
@@ -153,7 +138,12 @@ assert abs(answers[0][0] - before) < 1e-4, (answers, before)
 assert torch.get_num_threads() == 2 and {threads for _, threads in answers} == {1}
 print('answered')
 """
-FORKED = {'predict': 'pass', 'ALS': 'fit_als(model, train, sweeps=1, progress=False)'}
+FORKED = {
+    'predict': 'pass',
+    'SGD': 'fit_sgd(model, train, epochs=1, batch_size=8192, progress=False)',
+    'ALS': 'fit_als(model, train, sweeps=1, progress=False)',
+    'variational': 'fit_variational(model, train, sweeps=2, start=1, progress=False)',
+}
 
 @pytest.mark.skipif(not hasattr(os, 'fork'), reason='no fork here')
 @pytest.mark.parametrize('work', FORKED)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
-from mfbook.evaluation import (bootstrap, calibration, interval, items_by_user, list_metrics, ranking, report, slices,
+from mfbook.evaluation import (bootstrap, calibration, interval, items_by_user, list_metrics, plot_slices, ranking, report, slices,
                                squared_errors, top_k, worst_films)
 from mfbook.holdout import mae, rmse, split_random
 from mfbook.model import MatrixFactorization
@@ -197,6 +197,21 @@ def test_the_worst_films_are_the_worst():
 def test_no_test_ratings_is_an_error():
     r, m = some()
     with pytest.raises(ValueError, match='no test ratings'): report({'m': m}, r, r.take(slice(0, 0)))
+
+@pytest.mark.parametrize('measure', [lambda m, r, none: report({'m': m}, r, none), lambda m, r, none: squared_errors({'m': m}, none), lambda m, r, none: calibration({'m': m}, none),
+    *[lambda m, r, none, by=by: slices({'m': m}, r, none, by) for by in ('ratings of the user', 'ratings of the item', 'time of the rating')]])
+def test_an_empty_test_set_is_named_in_one_sentence(measure):
+    r, m = some()
+    with pytest.raises(ValueError) as error: measure(m, r, r.take(slice(0, 0)))
+    assert str(error.value) == 'there are no test ratings.'
+
+def test_slices_are_drawn_as_they_are_even_outside_their_intervals():
+    "With few draws of the users, an RMSE may lie outside its interval."
+    frame = pd.DataFrame(dict(slice=['0', '1-2'], model='m', ratings=9, rmse=[1., 2.], lo=[1.1, 1.5], hi=[1.3, 1.9]))
+    ax = plot_slices(frame, 'x')
+    assert ax.lines[0].get_ydata().tolist() == [1, 2]
+    assert [bar[:, 1].tolist() for bar in ax.collections[0].get_segments()] == [[1.1, 1.3], [1.5, 1.9]]
+    plt.close(ax.figure)
 
 # --- whose codes, and which items ---
 

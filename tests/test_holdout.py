@@ -7,8 +7,8 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from mfbook.holdout import (BiasSolver, COLORS, Split, concat, fit_biases_koren, folds, mae, rating_counts, rmse,
-                            split_by_time, split_last, split_random)
+from mfbook.holdout import (BiasSolver, COLORS, LEAST_NOISE, LEAST_REG, MOST_REG, Split, bias_regularization, concat,
+                            fit_biases_koren, folds, mae, rating_counts, rmse, split_by_time, split_last, split_random)
 from mfbook.model import MatrixFactorization
 from mfbook.ratings import Ratings, load_sample
 
@@ -447,6 +447,120 @@ def test_the_mean_is_the_model_without_factors():
     model = fresh(FOUR)
     assert model.mean == 1.5 and not any(b.any() for b in biases(model)) and len(biases(model)[0]) == 2
     assert model.predict(FOUR).tolist() == [1.5]*4
+
+# ---- the regularization that the ratings ask for
+
+def unequal(sizes):
+    "The design of groups of these sizes: which group each of the ratings is in, and the matrices of both sums of squares."
+    Z = np.repeat(np.eye(len(sizes)), sizes, axis=0)
+    n = len(Z)
+    means = Z @ np.diag(1/np.array(sizes)) @ Z.T           # projects on the means of the groups
+    return Z, means - np.full((n, n), 1/n), np.eye(n) - means
+
+def textbook(groups):
+    "The one-way analysis of variance with unequal groups, as textbooks write it: variance between and within, before any bound."
+    N, a = sum(map(len, groups)), len(groups)
+    grand = sum(map(sum, groups))/N
+    means = [sum(g)/len(g) for g in groups]
+    ssa = sum(len(g)*(m - grand)**2 for g, m in zip(groups, means))
+    sse = sum((y - m)**2 for g, m in zip(groups, means) for y in g)
+    n0 = (N - sum(len(g)**2 for g in groups)/N)/(a - 1)
+    msa, mse = ssa/(a - 1), sse/(N - a)
+    return (msa - mse)/n0, mse
+
+@pytest.mark.parametrize('sizes', [[4, 4, 4], [1, 2, 3, 10], [1, 1, 30], [5, 1, 2, 2, 7, 1]])
+def test_the_analysis_of_variance_of_the_textbook_is_unbiased(sizes):
+    "E[y'Ay] = tr(AV) with V = s2 I + b2 ZZ': the expectation of both estimates is exactly s2 and b2, whatever the sizes."
+    Z, between, within = unequal(sizes)
+    n, a = Z.shape
+    for s2, b2 in (1., 0.), (0., 1.), (0.7, 0.2):
+        V = s2*np.eye(n) + b2*Z @ Z.T
+        mse, msa = np.trace(within @ V)/(n - a), np.trace(between @ V)/(a - 1)
+        n0 = (n - sum(s*s for s in sizes)/n)/(a - 1)
+        assert mse == pytest.approx(s2) and (msa - mse)/n0 == pytest.approx(b2)
+    y = np.random.default_rng(0).normal(size=n)
+    groups = [y[Z[:, g] > 0].tolist() for g in range(a)]
+    assert textbook(groups) == pytest.approx(((y @ between @ y/(a - 1) - y @ within @ y/(n - a))/n0, y @ within @ y/(n - a)))
+
+def by_the_textbook(r):
+    "`bias_regularization` from plain lists; nothing where a side cannot tell the two variances apart."
+    found = {}
+    for side, codes in dict(user=r.users, item=r.items).items():
+        groups = {}
+        for code, value in zip(codes.tolist(), r.values.tolist()): groups.setdefault(code, []).append(value)
+        if not 1 < len(groups) < len(r): return None
+        found[side] = textbook(list(groups.values()))
+    (users, within), (items, _) = found['user'], found['item']
+    noise = max(within - max(items, 0), LEAST_NOISE*within)
+    return {side: min(max(noise/v, LEAST_REG), MOST_REG) if v > 1e-9 else MOST_REG for side, v in dict(user=users, item=items).items()}
+
+@settings(deadline=None)
+@given(rated())
+def test_the_regularization_is_that_of_the_textbook(r):
+    want = by_the_textbook(r)
+    if want is None: return
+    got = bias_regularization(r)
+    if len(set(r.values.tolist())) > 1: assert got == pytest.approx(want, rel=1e-6)
+
+def made_up(users_std, items_std, noise_std, seed=0, n_users=2000, n_items=1500, n=150_000):
+    "Ratings of known variances, without a bound to them; some users and items have far more ratings than others."
+    g = np.random.default_rng(seed)
+    often = [1/(10 + np.arange(size)) for size in (n_users, n_items)]
+    users, items = (g.choice(len(p), n, p=p/p.sum()) for p in often)
+    pairs = np.unique(users*n_items + items)
+    users, items = pairs//n_items, pairs % n_items
+    values = 3.5 + users_std*g.normal(size=n_users)[users] + items_std*g.normal(size=n_items)[items] + noise_std*g.normal(size=len(pairs))
+    return make(users.tolist(), items.tolist(), values.tolist(), None, n_users, n_items)
+
+@pytest.mark.parametrize('users_std, items_std, noise_std', [(.45, .5, .85), (.2, .6, .8), (.6, .2, 1.2), (.9, .9, .9)])
+def test_known_variances_are_found(users_std, items_std, noise_std):
+    "2,000 users and 1,500 items: their variances are known to some 4%."
+    r = made_up(users_std, items_std, noise_std)
+    n_u, n_i = rating_counts(r)
+    assert n_u.max() > 20*n_u.double().median()
+    got = bias_regularization(r)
+    assert got['user'] == pytest.approx(noise_std**2/users_std**2, rel=0.15)
+    assert got['item'] == pytest.approx(noise_std**2/items_std**2, rel=0.15)
+
+def test_no_biases_at_all_ask_for_much_regularization():
+    assert min(bias_regularization(made_up(0., 0., 1., n=20_000)).values()) > 50
+
+def test_the_regularization_has_no_unit(sample):
+    "Ratings times 20 plus 3 have the same regularization, and the same biases times 20."
+    train = sample.train
+    scaled = replace(train, values=train.values*20 + 3, rating_range=(13., 103.))
+    assert bias_regularization(scaled) == pytest.approx(bias_regularization(train), rel=1e-9)
+    for ours, theirs in zip(biases(joint(scaled, None, None)), biases(joint(train, None, None))):
+        assert torch.allclose(ours, 20*theirs, atol=1e-3)
+
+ODD = {'one user': make([0]*5, range(5), [1, 5, 3, 4, 2]), 'one item': make(range(5), [0]*5, [1, 5, 3, 4, 2]),
+       'all alike': make([0, 0, 1, 1, 2], [0, 1, 0, 1, 2], [3.3]*5), 'one rating per user': make(range(6), [0, 1, 0, 1, 2, 2], [1, 5, 2, 4, 3, 5]),
+       'one rating per item': make([0, 1, 0, 1, 2, 2], range(6), [1, 5, 2, 4, 3, 5]), 'one rating': make([0], [0], [4]),
+       'every user the same': make([0, 0, 1, 1], [0, 1, 0, 1], [1, 5, 1, 5]), 'every item the same': make([0, 0, 1, 1], [0, 1, 0, 1], [1, 1, 5, 5]),
+       'rows without ratings': make([0, 0, 2, 2], [1, 3, 1, 3], [1, 4, 2, 5], None, 9, 9)}
+
+@pytest.mark.parametrize('r', ODD.values(), ids=ODD)
+def test_few_ratings_give_a_finite_regularization(r):
+    "Between 1 and 1000, and the biases are finite; rounding errors are no variance."
+    for values in r.values, r.values*20 + 3, r.values*1e-3:
+        got = bias_regularization(replace(r, values=values))
+        assert list(got) == ['user', 'item'] and all(type(x) is float and 1 <= x <= 1000 for x in got.values()), got
+    model = fresh(r)
+    BiasSolver(model, r).sweep()
+    assert all(b.isfinite().all() for b in biases(model))
+
+def test_a_solver_takes_the_regularization_of_its_ratings(sample):
+    solver, want = BiasSolver(fresh(sample.train), sample.train), bias_regularization(sample.train)
+    assert (solver.reg_user, solver.reg_item) == (want['user'], want['item'])
+    solver = BiasSolver(fresh(sample.train), sample.train, reg_item=7)
+    assert (solver.reg_user, solver.reg_item) == (want['user'], 7)
+
+def test_the_regularization_is_about_what_validation_chooses(sample):
+    "Within 0.0005 stars of the best pair of a grid."
+    train, valid, _ = sample
+    error = lambda *reg: rmse(joint(train, *reg, sweeps=12).predict(valid), valid)
+    grid = [error(a, b) for a in (1, 2, 3, 5, 8) for b in (1, 2, 3, 5)]
+    assert error(None, None) < min(grid) + 0.0005
 
 # ---- the race
 

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings, strategies as st
 
 from mfbook.model import (MatrixFactorization, OTHER, SIDES, Row, check_ratings, check_whole,
-                          predict_pairs)
+                          predict_pairs, rating_unit)
 from mfbook.ratings import Ratings, load_sample
 
 TENSORS = ['mu', 'user_bias', 'item_bias', 'user_factors', 'item_factors']
@@ -72,14 +72,41 @@ def test_init_std_counts_and_sides_differ():
     assert model.k == 32 and model.user_factors.std().item() == pytest.approx(.2, rel=.05)
     assert not torch.equal(model.user_factors[:9], model.item_factors[:9])
 
-def test_the_start_is_the_one_it_always_was():
-    "The numbers of the first edition: a stored result depends on them."
+def test_the_start_is_random_numbers_in_roots_of_the_ratings_unit():
+    "To the bit: stored results depend on them."
     model = MatrixFactorization(few(), k=2, seed=3)
+    std = .05 * rating_unit(few())**.5
     generator = torch.Generator().manual_seed(3)
-    users = torch.randn(3, 2, generator=generator) * .05
-    items = torch.randn(4, 2, generator=generator) * .05
+    users = std * torch.randn(3, 2, generator=generator)
+    items = std * torch.randn(4, 2, generator=generator)
     assert torch.equal(model.user_factors.detach(), users)
     assert torch.equal(model.item_factors.detach(), items)
+
+def test_the_unit_is_the_ratings_standard_deviation():
+    assert rating_unit(few()) == pytest.approx(np.std([4., 3, 5, 1, 2, 4]))
+    equal = replace(few(), values=torch.full((6,), 3.))
+    assert 0 < rating_unit(equal) < 1e-5
+
+@pytest.mark.parametrize('factor', [.05, 1., 20.])
+def test_the_start_does_not_depend_on_the_scale(factor):
+    ratings = few()
+    scaled = replace(ratings, values=factor*ratings.values, rating_range=(factor, 5*factor))
+    model = MatrixFactorization(ratings, k=3)
+    expected = factor*model(ratings.users, ratings.items)
+    got = MatrixFactorization(scaled, k=3)(ratings.users, ratings.items)
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+
+@pytest.mark.parametrize('factor', [.05, 1., 20.])
+def test_rescale_multiplies_every_prediction_in_place(factor):
+    ratings = few()
+    model = filled(ratings)
+    tensors = list(model.parameters())
+    expected = factor*model(ratings.users, ratings.items).detach()
+    scores = factor*model.scores(1)
+    model.rescale(factor)
+    assert all(one is other for one, other in zip(tensors, model.parameters()))
+    torch.testing.assert_close(model(ratings.users, ratings.items).detach(), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(model.scores(1), scores, rtol=1e-4, atol=1e-5)
 
 @pytest.mark.parametrize('k', [-1, 1.5, math.nan, math.inf, None, 'many'])
 def test_a_bad_k_is_named(k):

@@ -325,6 +325,8 @@ def test_the_second_look_closes_its_file(tmp_path, text):
 
 def test_places_that_are_none(tmp_path):
     with pytest.raises(FileNotFoundError, match='nothing at .*nowhere.*getcwd'): load_ratings(tmp_path/'nowhere')
+    (tmp_path/'empty').mkdir()
+    with pytest.raises(FileNotFoundError, match='empty holds no files, and none of .*from_frame'): load_ratings(tmp_path/'empty')
     write(tmp_path/'a', {'films.txt': 'x'})
     for place in (tmp_path/'a', zipped(tmp_path/'a', '')):
         with pytest.raises(FileNotFoundError, match='holds films.txt, and none of .*ratings.csv, ratings.dat, u.data.*from_frame'): load_ratings(place)

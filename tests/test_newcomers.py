@@ -267,7 +267,7 @@ def test_folded_people_are_predicted_like_trained_ones(trained):
     assert rmse(folded.predict(some), some) < rmse(m.predict(some), some) + .005
 
 def test_newcomers_are_predicted_better_the_more_they_rate(trained):
-    "With the learned prior the first ratings help; with regularization per rating a single one hurts."
+    "With a learned prior, and with regularization per row, the first ratings help; counted per rating, a single one hurts."
     m, train, hidden = trained
     ready, order = learn_prior(deepcopy(m), train), torch.randperm(len(hidden), generator=torch.Generator().manual_seed(0))
     hidden = hidden.take(order)
@@ -281,4 +281,7 @@ def test_newcomers_are_predicted_better_the_more_they_rate(trained):
         return torch.cat(errors).square().mean().sqrt().item()
     none, one, ten = (error(ready, n) for n in (0, 1, 10))
     assert none > one > ten + .02
-    assert error(m, 1) > error(m, 0) + .05
+    assert error(m, 0) > error(m, 1) > error(m, 10) + .02
+    per_rating = deepcopy(m)
+    for side in 'user', 'item': per_rating.set_prior(side, torch.zeros(9), torch.tensor([.12]*8 + [.02]).diag(), per_rating=True)
+    assert error(per_rating, 1) > error(per_rating, 0) + .05

@@ -14,8 +14,10 @@ root = Path(__file__).resolve().parent.parent
 cfg = get_config(root/'settings.ini')
 notebooks = sorted(p for p in (root/'nbs').rglob('*.ipynb') if not any(s[0] in '._' for s in p.relative_to(root).parts))
 lessons = [p for p in notebooks if p.parent.name == 'nbs' and re.match(r'\d\d_', p.name)]
+exporting = [p for p in lessons if '#| default_exp' in p.read_text(encoding='utf-8')]
 every = dict(argvalues=notebooks, ids=lambda p: p.stem)
 every_lesson = dict(argvalues=lessons, ids=lambda p: p.stem)
+every_exporting = dict(argvalues=exporting, ids=lambda p: p.stem)
 
 def code_cells(nb): return [c for c in nb.cells if c.cell_type == 'code']
 def prose(nb): return '\n\n'.join(c.source for c in nb.cells if c.cell_type == 'markdown')
@@ -96,14 +98,19 @@ def test_opening(path):
     assert nb.cells[0].cell_type == 'markdown'
     assert re.fullmatch(r'# \S.*\n\n> \S.*', nb.cells[0].source), f'{path.name} must open with "# Title", an empty line, "> One line."'
 
-@pytest.mark.parametrize('path', **every_lesson)
+@pytest.mark.parametrize('path', **every_exporting)
 def test_lesson_exports_the_module_it_is_named_after(path):
     assert f'#| default_exp {path.stem[3:]}' in read_nb(path).cells[1].source
 
+def test_lesson_00_alone_has_no_module():
+    assert [p.stem for p in lessons if p not in exporting] == ['00_start']
+    assert [c.idx_ for c in code_cells(read_nb(lessons[0])) if flags(c) & {'export', 'exports', 'exporti'}] == []
+
 @pytest.mark.parametrize('path', **every_lesson)
 def test_colab_can_run_it(path):
-    "The third cell installs the book where the lesson is opened in Colab, and does nothing elsewhere."
-    assert read_nb(path).cells[2].source == f'#| hide\n#| eval: false\n! [ -e /content ] && pip install -q git+{cfg.git_url}    # in Colab'
+    "The cell before the story installs the book where the lesson is opened in Colab, and does nothing elsewhere."
+    place = 2 if path in exporting else 1      # lesson 00 names no module
+    assert read_nb(path).cells[place].source == f'#| hide\n#| eval: false\n! [ -e /content ] && pip install -q git+{cfg.git_url}    # in Colab'
 
 @pytest.mark.parametrize('path', **every_lesson)
 def test_lesson_shows_its_exports(path):

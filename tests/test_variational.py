@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 import torch
 from mfbook.als import ALSSolver, arrange, fit_als, lookup_table
-from mfbook.gibbs import draw_prior, rating_unit
+from mfbook.gibbs import ALS_START, draw_prior
 from mfbook.holdout import rmse, split_random
-from mfbook.model import MatrixFactorization
+from mfbook.model import MatrixFactorization, rating_unit
 from mfbook.ratings import Ratings
-from mfbook.variational import (ActivityBins, PartialStart, VariationalSolver, als_start, covariance_in_gram, fit_variational,
+from mfbook.variational import (ActivityBins, PartialStart, VariationalSolver, covariance_in_gram, fit_variational,
                                 mean_prior, ratings_by_bin)
 import mfbook.newcomers
 
@@ -200,8 +200,8 @@ def test_two_threads_give_the_same_model(split):
 def test_every_sweep_leaves_its_own_prior(split):
     model = MatrixFactorization(split.train, k=3)
     solver = VariationalSolver(model, split.train, start=2)
-    als = als_start(rating_unit(split.train))
-    want = torch.tensor([als['reg']]*3 + [als['bias_reg']]).diag()
+    of_factors = ALS_START['reg']*rating_unit(split.train)
+    want = torch.tensor([of_factors]*3 + [ALS_START['bias_reg']]).diag()
     for _ in range(2):
         solver.sweep()
         for side in SIDES:
@@ -216,7 +216,7 @@ def test_every_sweep_leaves_its_own_prior(split):
 def test_if_an_als_sweep_is_the_best_its_prior_stays_and_folds_its_own_users_in(split, start, sweeps):
     model, als = MatrixFactorization(split.train, k=3), MatrixFactorization(split.train, k=3)
     fit_variational(model, split.train, split.valid, sweeps=sweeps, start=start)
-    solver = ALSSolver(als, split.train, **als_start(rating_unit(split.train)))
+    solver = ALSSolver(als, split.train, **ALS_START)
     for _ in range(sweeps): solver.sweep()
     assert_same(model, als.state_dict())
     mine = split.train.users == 3
