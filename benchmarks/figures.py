@@ -2,6 +2,7 @@
 import matplotlib.pyplot as plt
 import pandas as pd
 from mfbook.holdout import COLORS
+import foreign
 import scale
 from ledger import read
 
@@ -81,6 +82,22 @@ def plot_peers(frame):
         ax.grid(axis='y', visible=False)
     fig.supxlabel('RMSE on held-out ratings (stars)', fontsize=9)
     return axs
+
+# On other people's ratings
+
+def foreign_table(path=foreign.PATH):
+    """Mean test RMSE over the folds beside that of tuned biases: a row a method, a column a data set.
+
+    The lowest of a column is bold; what lies above the biases says by how much.
+    """
+    errors = foreign.table(path).T                    # a row a method
+    text = errors.map('{:.4f}'.format)
+    above = 100*(errors/errors.loc['biases'] - 1)
+    lost = above > 0
+    text[lost] = text[lost] + above[lost].map(' (+{:.1f}%)'.format)
+    lowest = errors.eq(errors.min())
+    text[lowest] = '<b>' + text[lowest] + '</b>'
+    return text.where(errors.notna(), '')
 
 # 32 million ratings
 

@@ -26,7 +26,8 @@ The peers' grids vary what matters most and hold the rest fixed, at values that 
 several tried on the validation cuts of the first random folds of ml-100k and ml-latest-small.
 SVD++'s setting was found there too.
 
-Every method has one thread, because the fits of myFM and Surprise use no more.
+Every method has one thread, because the fits of myFM and Surprise use no more. Seconds are those of
+the processor, which other programs on the machine change little.
 """
 import argparse, os, subprocess, sys, time
 
@@ -241,17 +242,17 @@ def run(method):
         name = split_hash(cut.train, cut.valid, cut.test)
         if not to_do(method, cut, name): continue
 
-        start = time.perf_counter()
+        start = time.process_time()
         settings = settings_for(method, cut, name)
-        choosing = time.perf_counter() - start
+        choosing = time.process_time() - start
         if warm is None:                       # so that no import is in the time of a fit
             warm = fit(cut.train.take(slice(0, 500)), cut.seed, **settings)
 
         predict = None                         # the last fold's model goes
         forget_peak()
-        start = time.perf_counter()
+        start = time.process_time()
         predict = fit(concat(cut.train, cut.valid), cut.seed, **settings)
-        fitting = time.perf_counter() - start
+        fitting = time.process_time() - start
 
         predicted = clamped(predict(cut.test), cut.test)
         error = rmse(predicted, cut.test)

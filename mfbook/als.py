@@ -6,6 +6,8 @@
 __all__ = ['ALSSolver', 'fit_als', 'tune_als']
 
 # %% ../nbs/09_als.ipynb #942d8cda
+#| code-fold: true
+#| code-summary: "Show the imports of the module"
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 import math
@@ -20,6 +22,8 @@ from .runs import float32_on_cpu, fit, tune
 from .training import regularization_priors
 
 # %% ../nbs/09_als.ipynb #e22731aa
+#| code-fold: true
+#| code-summary: "Show _order: the ratings of each row side by side"
 def _order(row_codes, n_rows):
     "Positions of the ratings, row after row, and within a row in the order they came: (n,) int32."
     n = len(row_codes)
@@ -36,6 +40,8 @@ def _order(row_codes, n_rows):
     return torch.from_numpy(column_by_column.indices).int()
 
 # %% ../nbs/09_als.ipynb #c5264aee
+#| code-fold: true
+#| code-summary: "Show _fold: long rows into equal pieces"
 class _Layout(NamedTuple):
     "Where each row's ratings lie once they are in order, and how they are folded: (n_rows,) each."
     start: torch.Tensor   # position of the row's first rating
@@ -54,6 +60,8 @@ def _fold(row_codes, n_rows, longest):
     return _Layout(start, count, pieces, length)
 
 # %% ../nbs/09_als.ipynb #1af18c07
+#| code-fold: true
+#| code-summary: "Show _cut: rows of nearly equal length into chunks"
 NARROW = 32   # a shorter piece counts as one of this length, because of its row's Gram matrix
 
 def _cut(layout, most):
@@ -80,6 +88,8 @@ def _cut(layout, most):
     return parts
 
 # %% ../nbs/09_als.ipynb #76082042
+#| code-fold: true
+#| code-summary: "Show Chunk and Side"
 class Chunk(NamedTuple):
     "R rows of about the same length, in P pieces of length L: long rows are folded into several."
     at: torch.Tensor      # (R,) int64, the rows' codes
@@ -95,6 +105,8 @@ class Side(NamedTuple):
     chunks: list
 
 # %% ../nbs/09_als.ipynb #955ad3e5
+#| code-fold: true
+#| code-summary: "Show _positions: where the ratings of a chunk are"
 def _positions(layout, at):
     "The pieces of rows `at`: owner (P,), positions of the ratings (P, L), what is padding (P, L)."
     pieces = layout.pieces[at]
@@ -109,6 +121,8 @@ def _positions(layout, at):
     return owner, nth_rating.masked_fill_(padding, 0), padding
 
 # %% ../nbs/09_als.ipynb #1a2bbb5d
+#| code-fold: true
+#| code-summary: "Show each_chunk: as many chunks at a time as there are threads"
 def each_chunk(work, chunks):
     "`work(chunk)` for each chunk, results in order; as many at a time as torch has threads."
     n = torch.get_num_threads()
@@ -118,6 +132,8 @@ def each_chunk(work, chunks):
         return list(pool.map(work, chunks))
 
 # %% ../nbs/09_als.ipynb #bc55701d
+#| code-fold: true
+#| code-summary: "Show arrange: all of these steps"
 def arrange(row_codes,          # (n,) each rating's row
             col_codes,          # (n,) each rating's column
             values,             # (n,) what is to be explained
@@ -146,6 +162,8 @@ def arrange(row_codes,          # (n,) each rating's row
     return Side(n_rows, n_cols, each_chunk(fill, _cut(layout, most)))
 
 # %% ../nbs/09_als.ipynb #be02117f
+#| code-fold: true
+#| code-summary: "Show both_sides"
 def both_sides(ratings,     # `Ratings` to learn from
                mu:float,    # what to take off each rating
                **kwargs):   # `longest` and `most` of `arrange`
@@ -165,6 +183,8 @@ def rated(side):
     return mask
 
 # %% ../nbs/09_als.ipynb #8516d9cd
+#| code-fold: true
+#| code-summary: "Show plot_chunks, which draws the chunks of a whole side"
 def plot_chunks(side, ax=None):
     "Draw each chunk of a `Side`, as wide as its pieces are long; the filled part is colored."
     ax = ax or plt.subplots()[1]
@@ -182,6 +202,8 @@ def plot_chunks(side, ax=None):
     return ax
 
 # %% ../nbs/09_als.ipynb #390e090a
+#| code-fold: true
+#| code-summary: "Show lookup_table: the other side, with zeros for the padding"
 class Table(NamedTuple):
     "What the chunks look up of the other side's rows. The last entry is zero, for the padding."
     factors: torch.Tensor  # (n+1, k)
@@ -203,11 +225,14 @@ def lookup_table(rows,           # (n, k+1) rows [factors, bias] of the other si
     return Table(padded(factors), padded(one), padded(bias))
 
 # %% ../nbs/09_als.ipynb #d8e8b3ec
+#| code-fold: true
+#| code-summary: "Show gram: the Gram matrices of a chunk"
 def look_up(chunk, table):
     "For each piece of the chunk, weighted: factors F (P, L, k) and Y = [1 y] (P, 2, L)."
     shape = chunk.cols.shape
     cols = chunk.cols.flatten()
     bags_of_one = cols[:, None]
+    # Bags of one row add nothing up, but embedding_bag fetches ahead and waits less than indexing does.
     F = embedding_bag(bags_of_one, table.factors, mode='sum').view(*shape, -1)
 
     one = table.one.index_select(0, cols).view(shape)
@@ -220,7 +245,7 @@ def gram(chunk, table):
     "The Gram matrix of [X y] for each row of the chunk: (R, k+2, k+2)."
     F, Y = look_up(chunk, table)
     n_pieces, _, k = F.shape
-    YF = Y @ F
+    YF = Y @ F       # apart from the factors, because 32 columns suit the processor better than 34
     pieces = F.new_empty(n_pieces, k + 2, k + 2)
     pieces[:, :k, :k] = F.mT @ F
     pieces[:, k:, :k] = YF
@@ -232,6 +257,8 @@ def gram(chunk, table):
     return G.index_add_(0, chunk.owner, pieces)
 
 # %% ../nbs/09_als.ipynb #63c9c8b4
+#| code-fold: true
+#| code-summary: "Show RowPrior: what is expected of a row before its ratings"
 class RowPrior(NamedTuple):
     "What is expected of each row [factors, bias] before its ratings are seen; d = k+1."
     mean: torch.Tensor       # (n_rows, d), or (1, d) if all rows have the same
@@ -267,6 +294,21 @@ def normal_equations(G,      # (R, d+1, d+1) Gram matrices of [X y]
     b = Xy + weight[:, None]*(mean @ precision)
     return A, b
 
+# %% ../nbs/09_als.ipynb #9e717c29
+#| code-fold: true
+#| code-summary: "Show cholesky, the triangles, and squared_errors"
+def cholesky(A):     # (..., d, d) symmetric
+    "The lower triangle L with A = L L'. FloatingPointError if float32 can't tell A from a singular matrix."
+    L, failed = torch.linalg.cholesky_ex(A)
+    if failed.any():
+        raise FloatingPointError(
+            "float32 can't solve the equations of a row: its regularization is too small beside its "
+            'ratings. Take a larger reg and bias_reg, if the method has them, or fewer factors (k).')
+    return L
+
+def _solve_lower(L, b): return torch.linalg.solve_triangular(L, b, upper=False)       # L^-1 b
+def _solve_upper(L, b): return torch.linalg.solve_triangular(L.mT, b, upper=True)     # L'^-1 b
+
 def _times(A, w):
     "A w for each row; A is symmetric, and from the left it is faster."
     return (w[:, None] @ A)[:, 0]
@@ -279,15 +321,6 @@ def squared_errors(G, w):
     return squared.clamp(min=0)            # rounding can leave a square of almost 0 below it
 
 # %% ../nbs/09_als.ipynb #9e717c28
-def cholesky(A):     # (..., d, d) symmetric
-    "The lower triangle L with A = L L'. FloatingPointError if float32 can't tell A from a singular matrix."
-    L, failed = torch.linalg.cholesky_ex(A)
-    if failed.any():
-        raise FloatingPointError(
-            "float32 can't solve the equations of a row: its regularization is too small beside its "
-            'ratings. Take a larger reg and bias_reg, if the method has them, or fewer factors (k).')
-    return L
-
 def solve_exact(A,   # (R, d, d) symmetric and positive definite
                 b):  # (R, d)
     "The rows w with A w = b: (R, d)."
@@ -295,10 +328,9 @@ def solve_exact(A,   # (R, d, d) symmetric and positive definite
     half = _solve_lower(L, b[..., None])
     return _solve_upper(L, half)[..., 0]
 
-def _solve_lower(L, b): return torch.linalg.solve_triangular(L, b, upper=False)       # L^-1 b
-def _solve_upper(L, b): return torch.linalg.solve_triangular(L.mT, b, upper=True)     # L'^-1 b
-
 # %% ../nbs/09_als.ipynb #2a1a38d6
+#| code-fold: true
+#| code-summary: "Show solve_draw: a random row around the best one"
 def solve_draw(A,      # (R, d, d) symmetric and positive definite, A = L L'
                b,      # (R, d)
                sigma,  # (R,) standard deviation of the ratings of each row
@@ -311,6 +343,8 @@ def solve_draw(A,      # (R, d, d) symmetric and positive definite, A = L L'
     return _solve_upper(L, half)[..., 0]
 
 # %% ../nbs/09_als.ipynb #781e5338
+#| code-fold: true
+#| code-summary: "Show solve_dual"
 def _whiten(X, prior):
     "X in the prior's units, Z = X root / scale: root root' / scale^2 is the prior's covariance."
     lower = cholesky(prior.precision)
@@ -333,6 +367,8 @@ def solve_dual(X,      # (R, L, d) each row's X, with fewer ratings than unknown
     return prior.mean + change
 
 # %% ../nbs/09_als.ipynb #cb2fc83a
+#| code-fold: true
+#| code-summary: "Show draw_dual: random rows the short way"
 def draw_dual(X,      # (R, L, d) each row's X, with fewer ratings than unknowns
               y,      # (R, L)
               prior,  # `RowPrior` of these rows
@@ -351,33 +387,9 @@ def draw_dual(X,      # (R, L, d) each row's X, with fewer ratings than unknowns
     change = (change/scale)[..., 0] @ root.T          # back from the prior's units
     return prior.mean + change
 
-# %% ../nbs/09_als.ipynb #15e918fb
-TINY = 1e-30   # instead of zero, to divide by where a row has arrived
-
-def solve_cg(A,            # (R, d, d) symmetric and positive definite
-             b,            # (R, d)
-             start,        # (R, d) rows to begin with
-             steps:int=3): # as many as d give the solution itself
-    "Rows nearer to A w = b, by scaled conjugate gradients (Takács et al. 2011): (R, d)."
-    scale = 1/A.diagonal(dim1=1, dim2=2)
-    w = start
-    residual = b - _times(A, w)
-    direction = torch.zeros_like(w)
-    before = w.new_ones(len(w))
-    for _ in range(steps):
-        downhill = scale*residual
-        now = torch.linalg.vecdot(residual, downhill)
-        direction = torch.addcmul(downhill, (now/before)[:, None], direction)
-
-        A_direction = _times(A, direction)
-        curvature = torch.linalg.vecdot(direction, A_direction).clamp_(min=TINY)
-        length = (now/curvature)[:, None]
-        w = torch.addcmul(w, length, direction)
-        residual = torch.addcmul(residual, length, A_direction, value=-1)
-        before = now.clamp_(min=TINY)
-    return w
-
 # %% ../nbs/09_als.ipynb #296203e4
+#| code-fold: true
+#| code-summary: "Show update_rows"
 def _update_long(chunk, table, prior, solve, add):
     "The rows of a chunk (R, d) from their normal equations, and their sums of squared errors (R,)."
     G = gram(chunk, table)
@@ -420,6 +432,8 @@ def update_rows(side,             # a `Side`, from `arrange`
     return rows, squared
 
 # %% ../nbs/09_als.ipynb #17c5f50d
+#| code-fold: true
+#| code-summary: "Show exact_rows, and cg_rows for later"
 def exact_rows(side, table, prior, add=None):
     "`update_rows` with each row solved exactly."
     def solve(A, b, at): return solve_exact(A, b)
@@ -435,6 +449,8 @@ def cg_rows(side, table, prior,
     return update_rows(side, table, prior, solve, add=add)
 
 # %% ../nbs/09_als.ipynb #5eeb0a71
+#| code-fold: true
+#| code-summary: "Show the class and its settings"
 class ALSSolver:
     "Alternating least squares (Zhou et al. 2008): a sweep solves for all items, then all users."
     @float32_on_cpu()
@@ -454,18 +470,19 @@ class ALSSolver:
         self.priors = regularization_priors(model, train, reg, bias_reg, per_rating)
         self.cg_steps = None if cg_steps is None else int(cg_steps)
 
-    def sweep(self):
-        "One pass over items and users: a dict with `train`, the RMSE of the training ratings."
-        self._update('item')
-        squared = self._update('user')
-        mean_square = squared.sum(dtype=torch.float64).item() / self.n_ratings
-        return dict(train=mean_square**0.5)
-
     def state_dict(self):
         "Nothing: a sweep depends on the model alone."
         return {}
 
     def load_state_dict(self, state): pass
+
+def _check_settings(reg, bias_reg, cg_steps):
+    "Refuse settings that cannot work, and say why."
+    if cg_steps is not None: check_whole('cg_steps', cg_steps, 1)
+    if not (0 < reg < math.inf and (bias_reg is None or 0 < bias_reg < math.inf)):
+        raise ValueError(
+            f'reg is {reg} and bias_reg {bias_reg}; both must be finite and above 0, because a row with '
+            'fewer ratings than factors has no single best answer without regularization.')
 
 # %% ../nbs/09_als.ipynb #b21db38c
 @patch
@@ -482,15 +499,18 @@ def _update(self:ALSSolver, name):
     model.put_rows(name, rows)
     return squared
 
-def _check_settings(reg, bias_reg, cg_steps):
-    "Refuse settings that cannot work, and say why."
-    if cg_steps is not None: check_whole('cg_steps', cg_steps, 1)
-    if not (0 < reg < math.inf and (bias_reg is None or 0 < bias_reg < math.inf)):
-        raise ValueError(
-            f'reg is {reg} and bias_reg {bias_reg}; both must be finite and above 0, because a row with '
-            'fewer ratings than factors has no single best answer without regularization.')
+# %% ../nbs/09_als.ipynb #5eeb0a72
+@patch
+def sweep(self:ALSSolver):
+    "One pass over items and users: a dict with `train`, the RMSE of the training ratings."
+    self._update('item')
+    squared = self._update('user')
+    mean_square = squared.sum(dtype=torch.float64).item() / self.n_ratings
+    return dict(train=mean_square**0.5)
 
 # %% ../nbs/09_als.ipynb #b7e1e01d
+#| code-fold: true
+#| code-summary: "Show fit_als and tune_als"
 def fit_als(model,                 # the `MatrixFactorization` to fill; starts from its users
             train,                 # `Ratings` to learn from
             valid=None,            # `Ratings` to stop by; without them all `sweeps` run
@@ -507,14 +527,14 @@ def fit_als(model,                 # the `MatrixFactorization` to fill; starts f
     It minimizes the sum of squared errors, plus `reg` times the squares of all factors, plus
     `bias_reg` times the squares of all biases, as `fit_sgd` does. `reg` is in units of the ratings'
     standard deviation, so that it suits any scale; a `bias_reg` of 3 weighs as much as three ratings,
-    and None takes `bias_regularization`. ValueError if one of them is not above 0."""
+    and None takes `bias_regularization`. With `per_rating` both need other values, much smaller ones:
+    name both then. ValueError if one of them is not above 0."""
     solver = ALSSolver(model, train, reg, bias_reg, per_rating, cg_steps)
     settings = dict(method='ALS', reg=reg, bias_reg=bias_reg, per_rating=per_rating,
                     cg_steps=cg_steps)
     return fit(model, solver, train, valid, sweeps, patience, checkpoint=checkpoint,
                settings=settings, progress=progress)
 
-# %% ../nbs/09_als.ipynb #029aea1e
 def tune_als(train,      # `Ratings` to learn from
              valid,      # `Ratings` that choose
              grid,       # list of dicts: `k`, and any setting of `fit_als`
@@ -523,3 +543,31 @@ def tune_als(train,      # `Ratings` to learn from
             ):           # a frame, best first: settings, validation RMSE (last, best), seconds
     "Fit each setting of `grid` and rank them by the last sweep's validation RMSE."
     return tune(fit_als, train, valid, grid, seed=seed, **settings)
+
+# %% ../nbs/09_als.ipynb #15e918fb
+#| code-fold: true
+#| code-summary: "Show solve_cg"
+TINY = 1e-30   # instead of zero, to divide by where a row has arrived
+
+def solve_cg(A,            # (R, d, d) symmetric and positive definite
+             b,            # (R, d)
+             start,        # (R, d) rows to begin with
+             steps:int=3): # as many as d give the solution itself
+    "Rows nearer to A w = b, by scaled conjugate gradients (Takács et al. 2011): (R, d)."
+    scale = 1/A.diagonal(dim1=1, dim2=2)
+    w = start
+    residual = b - _times(A, w)
+    direction = torch.zeros_like(w)
+    before = w.new_ones(len(w))
+    for _ in range(steps):
+        downhill = scale*residual
+        now = torch.linalg.vecdot(residual, downhill)
+        direction = torch.addcmul(downhill, (now/before)[:, None], direction)
+
+        A_direction = _times(A, direction)
+        curvature = torch.linalg.vecdot(direction, A_direction).clamp_(min=TINY)
+        length = (now/curvature)[:, None]
+        w = torch.addcmul(w, length, direction)
+        residual = torch.addcmul(residual, length, A_direction, value=-1)
+        before = now.clamp_(min=TINY)
+    return w

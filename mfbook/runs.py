@@ -374,6 +374,7 @@ def fit_biases(model,                   # the `MatrixFactorization` to fill, mad
 # %% ../nbs/05_runs.ipynb #a69c51cb
 #| code-fold: true
 #| code-summary: "Show fit_sgd"
+@float32_on_cpu()
 def fit_sgd(model,                  # the `MatrixFactorization` to fill; starts from what it holds
             train,                  # `Ratings` to learn from
             valid=None,             # `Ratings` to stop by; without them all `epochs` run

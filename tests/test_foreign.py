@@ -51,18 +51,18 @@ def test_each_foreign_set_is_read_as_it_was_published(folder):
         assert ratings.values.min() >= scale[0] and ratings.values.max() <= scale[1]
     assert len(foreign.DATA['movietweetings-100k'](folder)) == 500 > len(foreign.DATA['bookcrossing'](folder))    # no zeros
 
-def test_what_is_not_here_is_left_out_and_said(data, capsys):
-    cuts = list(foreign.cuts(['ml-100k', 'restaurant']))
+def test_what_is_not_here_is_left_out_and_said(data, capsys, monkeypatch):
+    monkeypatch.setitem(foreign.DATA, 'gone', lambda folder: open(folder/'gone.csv'))
+    cuts = list(foreign.cuts(['gone', 'restaurant']))
     assert [(cut.data, cut.seed) for cut in cuts] == [('restaurant', n) for n in range(5)]
-    assert 'ml-100k is not in $MFBOOK_DATA' in capsys.readouterr().out
+    assert 'gone is not in $MFBOOK_DATA' in capsys.readouterr().out
     for cut in cuts: assert len(concat(cut.train, cut.valid)) + len(cut.test) == 500
 
 @pytest.fixture
 def quick(monkeypatch):
     "Short runs with two factors, and a grid of two."
     monkeypatch.setattr(foreign, 'DEFAULT', [dict(k=2)])
-    monkeypatch.setattr(accuracy, 'SGD_GRID', [dict(k=2, reg=reg) for reg in (.1, .2)])
-    monkeypatch.setattr(accuracy, 'ALS_GRID', [dict(k=2, reg=reg, bias_reg=3.) for reg in (5., 20.)])
+    monkeypatch.setattr(foreign, 'REGS', [dict(k=2, reg=reg) for reg in (5., 20.)])
     for name in BOOK:
         fit, settings, package = foreign.METHODS[name]
         if settings == [dict(k=32)]: settings = [dict(k=2)]

@@ -4,7 +4,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import redirect_stderr
 from pathlib import Path
 
-import pytest
+import pytest, yaml
 from execnb.nbio import nb2str, read_nb
 from nbdev.clean import clean_nb
 from nbdev.config import get_config
@@ -88,6 +88,17 @@ def test_figures_are_described(path):
         if any(k.startswith('image/') for o in c.outputs for k in o.get('data', {})):
             alt = re.search(r'^#\|\s*fig-alt:\s*(.+)$', c.source, re.M)
             assert alt and len(alt[1].split()) >= 5, f'cell {c.idx_} draws a figure and has no `#| fig-alt:` of a few words'
+
+def options(cell): return [l[2:].strip() for l in cell.source.splitlines() if re.match(r'#\|\s*[\w-]+: ', l)]
+
+@pytest.mark.parametrize('path', **every)
+def test_options_are_yaml(path):
+    "A colon in a description makes YAML of it that means something else, and the cell loses all its options without a word."
+    for c in code_cells(read_nb(path)):
+        for line in options(c):
+            try: value, = yaml.safe_load(line).values()
+            except (yaml.YAMLError, AttributeError, ValueError): pytest.fail(f'cell {c.idx_}: put the text of this into double quotes: {line}')
+            assert not isinstance(value, dict), f'cell {c.idx_}: {line}'
 
 # ---- the lesson's shape
 

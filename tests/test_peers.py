@@ -37,11 +37,11 @@ def test_train_valid_and_test_share_no_rating(splits):
 
 @pytest.mark.parametrize('method', ['mean', 'biases', 'ALS'])
 def test_accuracy_measures_a_method_on_a_split_into_the_file_it_is_given(small, tmp_path, monkeypatch, method):
-    monkeypatch.setattr(accuracy, 'ALS_GRID', [dict(k=2, reg=reg, bias_reg=3.) for reg in (8., 30.)])
+    monkeypatch.setattr(accuracy, 'ALS_GRID', [dict(k=2, reg=reg) for reg in (8., 30.)])
     parts = split_random(small, seed=0)
     accuracy.measure(method, accuracy.Cut('d', '0', 's', 7, *parts), tmp_path/'r.jsonl')
     row = ledger.read(tmp_path/'r.jsonl').iloc[0]
-    names = {'mean': [], 'biases': ['reg_user', 'reg_item'], 'ALS': ['reg', 'bias_reg']}[method]
+    names = {'mean': [], 'biases': ['reg_user', 'reg_item'], 'ALS': ['reg']}[method]
     assert list(row.settings) == names and all(type(v) is float for v in row.settings.values())
     assert (row.k, row.seed, row.method) == (2 if method == 'ALS' else 0, 7, method)
     assert row.split_hash == ledger.split_hash(*parts) and 0 < row.mae < row.rmse < 1.3
