@@ -1,5 +1,5 @@
 """A book you can run: matrix factorization for recommenders."""
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 import os
 import torch
 

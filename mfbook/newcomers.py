@@ -6,6 +6,8 @@
 __all__ = ['my_ratings', 'learn_prior', 'why', 'plot_why']
 
 # %% ../nbs/08_newcomers.ipynb #8ef56ccc
+#| code-fold: true
+#| code-summary: "Show the imports of the module"
 from numbers import Real
 from typing import NamedTuple
 import matplotlib.pyplot as plt
@@ -19,22 +21,28 @@ from .ratings import as_codes
 from .recommending import find_film
 
 # %% ../nbs/08_newcomers.ipynb #ecbc834f
+#| code-fold: true
+#| code-summary: "Show what cannot be folded in"
+NUMBERS = 'integer', 'floating', 'mixed-integer-float', 'empty'     # pandas's names
+
 def _values_of(values):
-    "Ratings that somebody hands in, as a float64 tensor on the CPU. ValueError for what are no numbers."
-    if torch.is_tensor(values): return values.detach().cpu().double()
+    "Ratings that somebody hands in, float64 on the CPU. ValueError for what are no numbers."
+    if torch.is_tensor(values):
+        return values.detach().cpu().double()
     array = np.array(values)
     kind = pd.api.types.infer_dtype(array.flatten(), skipna=False)
-    if kind not in ('integer', 'floating', 'mixed-integer-float', 'empty') and array.size:
+    if kind not in NUMBERS and array.size:
         raise ValueError(f'ratings are numbers; these are of the kind {kind!r}.')
     return torch.from_numpy(array.astype(np.float64))
 
 def _outside(values, rating_range):
-    "Which ratings lie outside the scale, whose ends are as exact as ratings are stored: a mask (n,)."
+    "Which ratings lie outside the scale, with ends as exact as ratings are stored: (n,) bool."
     lowest, highest = torch.tensor(rating_range, dtype=torch.float32, device='cpu')
-    return (values.float() < lowest) | (values.float() > highest)
+    stored = values.float()
+    return (stored < lowest) | (stored > highest)
 
 def _check_ratings(side, codes, values, rating_range):
-    "Refuse codes (m,) of `side`, and ratings of them (m,), that cannot be folded in."
+    "Refuse codes (n,) of `side`, and ratings of them (n,), that cannot be folded in."
     if codes.shape != values.shape:
         raise ValueError(f'{tuple(codes.shape)} {side} codes and {tuple(values.shape)} ratings: '
                          'one rating for each.')
@@ -56,14 +64,14 @@ def _check_ratings(side, codes, values, rating_range):
 
 # %% ../nbs/08_newcomers.ipynb #d0ce7311
 class RidgeProblem(NamedTuple):
-    "The regression of one new row w (k+1,): least |y - X w|^2 + (w - mean)^T precision (w - mean). All float64."
-    X: torch.Tensor          # (n, k+1): for each rating the other side's factors, and a one for the new bias
+    "One new row w (k+1,): least |y - X w|^2 + (w - mean)^T precision (w - mean). All float64."
+    X: torch.Tensor          # (n, k+1): for each rating the other side's factors, and a one
     y: torch.Tensor          # (n,): the rating less what the other side gets from anybody
     mean: torch.Tensor       # (k+1,), of the prior
     precision: torch.Tensor  # (k+1, k+1), of the prior, for this number of ratings
 
 def ridge_problem(model, side, codes, values):
-    "The `RidgeProblem` of a new row of `side` from its ratings: `values` (n,) of the other side's `codes` (n,)."
+    "The `RidgeProblem` of a new row of `side`: `values` (n,) rate the other side's `codes` (n,)."
     other = OTHER[side]
     n_other = model.n_items if other == 'item' else model.n_users
     codes = as_codes(codes, n_other, other)
@@ -71,24 +79,25 @@ def ridge_problem(model, side, codes, values):
     _check_ratings(other, codes, values, model.rating_range)
 
     there = codes.to(model.device)
-    X = model.rows(other, there).cpu().double()
+    X = model.rows(other, there).cpu().double()      # [factors, bias]
     X[:, -1] = 1
     y = values - model.baseline(other, there).cpu()
 
     prior = model.prior(side)
-    mean = prior.mean.cpu().double()
     precision = prior.precision.cpu().double()
-    if prior.per_rating: precision = precision*max(1, len(codes))
-    return RidgeProblem(X, y, mean, precision)
+    if prior.per_rating:
+        precision = precision*max(1, len(codes))
+    return RidgeProblem(X, y, prior.mean.cpu().double(), precision)
 
 # %% ../nbs/08_newcomers.ipynb #e9e486be
-LEAST_PIVOT = 1e-5   # beside the largest pivot; a smaller one is a rounding error in place of a zero
+LEAST_PIVOT = 1e-5   # beside the largest pivot: a smaller one is zero but for rounding
 
 def solve_ridge(problem):
-    "The row w (k+1,) that solves A w = X^T y + precision mean, A = X^T X + precision, and the Cholesky factor of A."
+    "The row w (k+1,) of A w = X^T y + precision mean, and the Cholesky factor of A = X^T X + precision."
     X, y, mean, precision = problem
     A = X.T @ X + precision
     b = X.T @ y + precision @ mean
+
     factor, failed = torch.linalg.cholesky_ex(A)
     pivots = factor.diagonal()
     if failed or pivots.min() < LEAST_PIVOT*pivots.max():
@@ -101,32 +110,35 @@ def solve_ridge(problem):
 # %% ../nbs/08_newcomers.ipynb #26e05373
 @patch
 def fold_in(self:MatrixFactorization,
-            items,         # a newcomer's ratings, a dict of title or raw id -> rating; or (n,) item codes, each once,
+            items,         # a dict, title or raw id -> rating; or (n,) item codes, each once,
             values=None):  # and beside them (n,) the ratings
-    "The `Row` of a new user: ridge regression of their ratings on the items' factors, towards the model's prior."
-    if isinstance(items, dict): items, values = my_ratings(self, items)
+    "The `Row` of a new user: ridge regression on the items' factors, with the model's prior."
+    if isinstance(items, dict):
+        items, values = my_ratings(self, items)
     if values is None:
-        raise ValueError('there is no rating beside the codes: a dict of title -> rating, or codes and values.')
+        raise ValueError('there is no rating beside the codes: a dict of title -> rating, '
+                         'or codes and values.')
     return _fold(self, 'user', items, values)
 
 @patch
 def fold_in_item(self:MatrixFactorization,
                  users,      # (n,) codes of the users who rated the item, each once
                  values):    # (n,) their ratings
-    "The `Row` of a new item: ridge regression of its ratings on its raters' factors, towards the model's prior."
+    "The `Row` of a new item: ridge regression on its raters' factors, with the model's prior."
     return _fold(self, 'item', users, values)
 
 def _fold(model, side, codes, values):
     "The `Row` of somebody or something new on `side`."
     problem = ridge_problem(model, side, codes, values)
     w, _ = solve_ridge(problem)
-    factors = w[:-1].float()
-    return Row(factors, w[-1].item())
+    return Row(w[:-1].float(), w[-1].item())
 
 # %% ../nbs/08_newcomers.ipynb #f8db7223
+#| code-fold: true
+#| code-summary: "Show my_ratings, and what it refuses"
 def my_ratings(films,          # a model or `Ratings`: whatever has titles and a rating range
                ratings:dict):  # title or raw id -> rating
-    "Item codes (n,) and values (n,) of ratings by title or raw id. ValueError lists all that it cannot use."
+    "Item codes (n,) and values (n,) of ratings by title or raw id. ValueError lists what is wrong."
     found = {}
     wrong = []
     for key, value in ratings.items():
@@ -137,73 +149,91 @@ def my_ratings(films,          # a model or `Ratings`: whatever has titles and a
                 raise ValueError(f'{title} is rated twice.')
             _check_value(films, key, value)
             found[code] = float(value)
-        except ValueError as e: wrong.append(str(e))
-    if wrong: raise ValueError('\n'.join(wrong))
-    codes = list(found)
-    values = list(found.values())
-    return torch.from_numpy(np.array(codes, dtype=np.int64)), torch.from_numpy(np.array(values, dtype=np.float32))
+        except ValueError as e:
+            wrong.append(str(e))
+    if wrong:
+        raise ValueError('\n'.join(wrong))
+    codes = np.array(list(found), dtype=np.int64)
+    values = np.array(list(found.values()), dtype=np.float32)
+    return torch.from_numpy(codes), torch.from_numpy(values)
 
 def _check_value(films, key, value):
     "Refuse what is no rating of this scale."
     low, high = films.rating_range
     is_number = isinstance(value, Real) and not isinstance(value, bool) and np.isfinite(value)
     if not is_number or _outside(torch.tensor(float(value), device='cpu'), (low, high)):
-        raise ValueError(f'{value!r} for {key!r} is no number '
-                         f'from {low:g} to {high:g}.')
+        raise ValueError(f'{value!r} for {key!r} is no number from {low:g} to {high:g}.')
 
 # %% ../nbs/08_newcomers.ipynb #6dfbb018
-JITTER = 1e-6    # added to each variance, so that a covariance can be inverted if a factor is zero in all rows
+JITTER = 1e-6    # added to variances, so that factors that are zero in all rows do no harm
+
+def precision_of(rows,    # (n, k+1) float64
+                 noise):  # variance of a rating around its prediction
+    "A prior's precision, learned from rows: noise times their inverse covariance, (k+1, k+1)."
+    covariance = torch.cov(rows.T)
+    jitter = JITTER*torch.eye(rows.shape[1], dtype=torch.float64, device='cpu')
+    return noise*torch.linalg.inv(covariance + jitter)
 
 # %% ../nbs/08_newcomers.ipynb #32412d80
-def learn_prior(model,      # a trained `MatrixFactorization`; its prior is replaced
-                ratings,    # the `Ratings` it was trained on
-                noise:float=None):  # variance of a rating around its prediction; None: the mean squared error
-    "Set the prior of both sides to the mean and the precision of the model's own rows. Returns the model."
+def learn_prior(model,              # a trained `MatrixFactorization`, whose prior is replaced
+                ratings,            # the `Ratings` it was trained on
+                noise:float=None):  # variance of ratings around predictions; None: their mean squared error
+    "Set the prior of both sides to the mean and precision of the model's own rows. Returns the model."
     model.check_codes(ratings)
-    if noise is None: noise = rmse(model.predict(ratings), ratings)**2
+    if noise is None:
+        noise = rmse(model.predict(ratings), ratings)**2
     for side, counts in zip(SIDES, rating_counts(ratings)):
         rows = model.rows(side).cpu().double()[counts > 0]
         if len(rows) < 2:
             raise ValueError(f'{len(rows)} {side}s with ratings '
                              f'do not show how {side}s differ.')
-        covariance = torch.cov(rows.T)
-        covariance = covariance + JITTER*torch.eye(model.k + 1, dtype=torch.float64, device='cpu')
-        precision = noise*torch.linalg.inv(covariance)
-        model.set_prior(side, rows.mean(0), precision)
+        model.set_prior(side, rows.mean(0), precision_of(rows, noise))
     return model
+
+# %% ../nbs/08_newcomers.ipynb #671a570e
+def shares_of(model, items, values, item):
+    "What each rating adds to the prediction for `item`, (n,) float64, and what the prior adds."
+    problem = ridge_problem(model, 'user', items, values)
+    _, factor = solve_ridge(problem)
+
+    one = torch.ones(1, dtype=torch.float32, device='cpu')
+    x = torch.cat([model.row('item', item).factors.cpu(), one]).double()   # (k+1,)
+    influence = torch.cholesky_solve(x[:, None], factor)[:, 0]             # A^-1 x, (k+1,)
+    of_ratings = (problem.X @ influence) * problem.y
+    of_prior = influence @ problem.precision @ problem.mean
+    return of_ratings, of_prior.item()
 
 # %% ../nbs/08_newcomers.ipynb #671a570f
 def why(model,      # a `MatrixFactorization`
-        ratings,    # a newcomer's, a dict of title or raw id -> rating; or a pair (codes, values), as of `my_ratings`
+        ratings,    # a dict, title or raw id -> rating; or a pair (codes, values), as of `my_ratings`
         item):      # the item to explain: a title, or a raw id
-    "A newcomer's unclamped prediction for `item`, taken apart: a frame whose column `share` sums to it."
-    if isinstance(ratings, dict): ratings = my_ratings(model, ratings)
+    "A newcomer's unclamped prediction for `item` in parts: a frame whose column `share` sums to it."
+    if isinstance(ratings, dict):
+        ratings = my_ratings(model, ratings)
     if len(ratings) != 2:
-        raise ValueError('the ratings are a dict of title -> rating, or a pair of codes and values.')
+        raise ValueError('the ratings are a dict of title -> rating, '
+                         'or a pair of codes and values.')
     items, values = ratings
     item = find_film(model, item)
-    problem = ridge_problem(model, 'user', items, values)
-    _, factor = solve_ridge(problem)
-    row = model.row('item', item)
-    x = torch.cat([row.factors.cpu(), torch.ones(1, dtype=torch.float32, device='cpu')]).double()
-    influence = torch.cholesky_solve(x[:, None], factor)[:, 0]     # A^-1 x, (k+1,)
-    shares = (problem.X @ influence) * problem.y                   # of each rating, (n,)
-    expected = influence @ problem.precision @ problem.mean        # the prior's share
+    of_ratings, of_prior = shares_of(model, items, values, item)
 
     title, = model.titles([item])
-    given = {'mean of all ratings': model.mean,
-             f'{title}: its bias': row.bias,
-             'expected of anybody': expected.item()}
-    parts = [(name, np.nan, share) for name, share in given.items() if share != 0]
-    rated = zip(model.titles(items), map(float, values), shares.tolist())
-    parts += sorted(rated, key=lambda part: -abs(part[-1]))
-    return pd.DataFrame(parts, columns=['part', 'rated', 'share'])
+    common = {'mean of all ratings': model.mean,
+              f'{title}: its bias': model.row('item', item).bias,
+              'expected of anybody': of_prior}
+    parts = [(name, np.nan, share) for name, share in common.items() if share != 0]
+    rated = list(zip(model.titles(items), map(float, values), of_ratings.tolist()))
+    rated.sort(key=lambda part: abs(part[-1]), reverse=True)
+    return pd.DataFrame(parts + rated, columns=['part', 'rated', 'share'])
 
 # %% ../nbs/08_newcomers.ipynb #960676dd
+#| code-fold: true
+#| code-summary: "Show plot_why"
 def plot_why(reasons,   # the frame of `why`
              ax=None):
-    "The parts of a prediction from the top down, each from where the one above ended; the dotted line is their sum."
-    ax = ax or plt.subplots(figsize=(7, 0.34*len(reasons) + 0.9))[1]
+    "The parts of a prediction from the top down; the dotted line is their sum."
+    if ax is None:
+        _, ax = plt.subplots(figsize=(7, 0.34*len(reasons) + 0.9))
     ends = reasons.share.cumsum()
     _draw_steps(ax, reasons.share, ends)
     ax.axvline(ends.iloc[-1], ls=':', color='#767c86')
@@ -218,7 +248,7 @@ def plot_why(reasons,   # the frame of `why`
     return ax
 
 def _draw_steps(ax, steps, ends):
-    "A dot for the first step, then a bar for each that ends at its place in `ends`; the numbers stand at the right."
+    "A dot for the first step, then a bar for each that ends at its place in `ends`, and the numbers."
     for y, (step, end) in enumerate(zip(steps, ends)):
         if y == 0:
             ax.plot(end, y, 'o', color='#767c86')

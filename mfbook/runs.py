@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tqdm import tqdm
 from .holdout import BiasSolver, folds, mae, rmse
-from .model import MatrixFactorization, SIDES, check_ratings, check_whole
+from .model import MatrixFactorization, SIDES, check_ratings, check_whole, rating_unit
 from .training import SGDSolver, adam, cosine
 
 # %% ../nbs/05_runs.ipynb #f23fff4f
@@ -361,13 +361,14 @@ def fit_biases(model,                   # the `MatrixFactorization` to fill, mad
                reg_user:float=None,     # L2 regularization of the user biases, counted in ratings
                reg_item:float=None,     # the same of the item biases; None: `bias_regularization`
                sweeps:int=1000,         # passes over items and users, at most
-               tol:float=1e-6,          # stop when no user bias moves by more, in rating units
+               tol:float=1e-6,          # stop when no user bias moves by more, in standard deviations of the ratings
                patience:int|None=None,  # sweeps without a better validation RMSE; None: until `tol`
                checkpoint=None,         # a file to resume from, and to write after every sweep
                progress:bool=None):     # a progress bar? None: where a person is watching
     "Fill `model` with mu + b_u + b_i, all biases together, by least squares. Returns a `History`."
     solver = BiasSolver(model, train, reg_user, reg_item)
     settings = dict(method='biases', reg_user=reg_user, reg_item=reg_item)
+    tol = tol*rating_unit(train)
     return fit(model, solver, train, valid, sweeps, patience, tol, checkpoint,
                settings=settings, progress=progress)
 

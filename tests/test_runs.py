@@ -578,8 +578,8 @@ def test_another_update_can_be_handed_in(split):
             m.user_bias.index_add_(0, us, s*(e - bias_u[:, 0]*bu)); m.item_bias.index_add_(0, its, s*(e - bias_i[:, 0]*bi))
             return e.square().sum().item()
     a, b = MatrixFactorization(split.train, k=4), MatrixFactorization(split.train, k=4)
-    first = fit_sgd(a, split.train, epochs=5, update=ByHand, lr=.5)
-    second = fit_sgd(b, split.train, epochs=5, update=sgd, lr=.5)
+    first = fit_sgd(a, split.train, epochs=5, update=ByHand, lr=.1, batch_size=64)
+    second = fit_sgd(b, split.train, epochs=5, update=sgd, lr=.1, batch_size=64)
     for name, t in tensors(a).items(): torch.testing.assert_close(t, tensors(b)[name], atol=1e-5, rtol=1e-4)
     np.testing.assert_allclose(first.frame().train, second.frame().train, atol=1e-5)
 
