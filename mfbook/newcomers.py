@@ -167,8 +167,8 @@ def _check_value(films, key, value):
 # %% ../nbs/08_newcomers.ipynb #6dfbb018
 JITTER = 1e-6    # added to variances, so that factors that are zero in all rows do no harm
 
-def precision_of(rows,    # (n, k+1) float64
-                 noise):  # variance of a rating around its prediction
+def _precision_of(rows,    # (n, k+1) float64
+                  noise):  # variance of a rating around its prediction
     "A prior's precision, learned from rows: noise times their inverse covariance, (k+1, k+1)."
     covariance = torch.cov(rows.T)
     jitter = JITTER*torch.eye(rows.shape[1], dtype=torch.float64, device='cpu')
@@ -187,11 +187,11 @@ def learn_prior(model,              # a trained `MatrixFactorization`, whose pri
         if len(rows) < 2:
             raise ValueError(f'{len(rows)} {side}s with ratings '
                              f'do not show how {side}s differ.')
-        model.set_prior(side, rows.mean(0), precision_of(rows, noise))
+        model.set_prior(side, rows.mean(0), _precision_of(rows, noise))
     return model
 
 # %% ../nbs/08_newcomers.ipynb #671a570e
-def shares_of(model, items, values, item):
+def _shares_of(model, items, values, item):
     "What each rating adds to the prediction for `item`, (n,) float64, and what the prior adds."
     problem = ridge_problem(model, 'user', items, values)
     _, factor = solve_ridge(problem)
@@ -215,7 +215,7 @@ def why(model,      # a `MatrixFactorization`
                          'or a pair of codes and values.')
     items, values = ratings
     item = find_film(model, item)
-    of_ratings, of_prior = shares_of(model, items, values, item)
+    of_ratings, of_prior = _shares_of(model, items, values, item)
 
     title, = model.titles([item])
     common = {'mean of all ratings': model.mean,

@@ -225,6 +225,8 @@ def as_frame(data,           # a table of any kind
         return pd.DataFrame({name: data[name] for name in data.dtype.names})
     if isinstance(data, dict):
         try: return pd.DataFrame(data)
+        except UnicodeError:                    # half a letter, which pandas's own strings cannot hold
+            return pd.DataFrame({name: pd.Series(list(column), dtype=object) for name, column in data.items()})
         except (TypeError, ValueError):
             raise ValueError('the columns of this dict are of different lengths.') from None
     if isinstance(data, (list, tuple, np.ndarray)):

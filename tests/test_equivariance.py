@@ -145,6 +145,10 @@ def test_it_stops_at_the_same_sweep(solver, a, c):
         bests.append([len(history.rows), history.best['valid']/scale[0]])
     assert bests[0][0] == bests[1][0] and bests[0][1] == pytest.approx(bests[1][1], abs=CLOSE)
 
+@pytest.mark.parametrize('a', [1e-3, 1e3])
+def test_the_biases_take_as_many_sweeps_on_any_scale(a):
+    assert abs(len(fitted('biases', a)[1].rows) - len(fitted('biases')[1].rows)) <= 1
+
 @any_scale
 def test_what_is_chosen_on_validation_does_not_depend_on_the_scale(a, c):
     found, plain = [split_random(ratings_times(*scale), .2, 0) for scale in ((a, c), (1, 0))]

@@ -17,6 +17,7 @@ films.bin: one line of JSON, then for each film k factors and its bias as 16-bit
 `scale` of their kind. Fixed point, not floats: every factor is then off by the same small amount, half a step at most.
 """
 import hashlib, json, re, sys
+from copy import deepcopy
 from pathlib import Path
 import numpy as np
 import torch
@@ -32,29 +33,30 @@ TARGET = root/'nbs'/'assets'/'rate'/'films.bin'
 SOURCES = ('ratings.py', 'model.py', 'holdout.py', 'training.py', 'runs.py', 'recommending.py', 'newcomers.py',
            'sample/ml-sample.zip')
 K = 32
-REG = 0.06
+REG = 13.           # once per row, in standard deviations of the ratings, as `fit_sgd` counts it
 MIN_RATINGS = 5     # films with fewer ratings stay out of the file: nearly nothing is known of them
 ON_MAP = 50         # the map's directions are those of films with so many ratings
 LARGEST = 2**15 - 1 # of the 16-bit whole numbers
 
 # ---- the model
 
-def fitted(ratings, k=K, reg=REG):
-    "A model of all `ratings`."
+def fitted(ratings, k=K, **settings):
+    "A model of all `ratings`, by `fit_sgd` with these settings."
     model = MatrixFactorization(ratings, k=k)
-    fit_sgd(model, ratings, reg=reg, progress=False)
+    settings = dict(reg=REG) | settings
+    fit_sgd(model, ratings, progress=False, **settings)
     return model
 
-def unseen_error(ratings, k=K, reg=REG):
+def unseen_error(ratings, k=K, **settings):
     "The mean squared error on ratings kept aside: how far a rating lies from its prediction."
     train, valid, _ = split_random(ratings, test=0)
-    predicted = fitted(train, k, reg).predict(valid)
+    predicted = fitted(train, k, **settings).predict(valid)
     return rmse(predicted, valid)**2
 
-def trained(ratings, k=K, reg=REG):
+def trained(ratings):
     "The model of the page."
     torch.set_num_threads(1)
-    return learn_prior(fitted(ratings, k, reg), ratings, noise=unseen_error(ratings, k, reg))
+    return learn_prior(fitted(ratings), ratings, noise=unseen_error(ratings))
 
 # ---- the file
 
@@ -140,7 +142,12 @@ def write(target=TARGET):
 
 # ---- how well new people are predicted
 
-GIVEN = {'three': lambda n: 3, 'ten': lambda n: 10, 'half': lambda n: n//2}    # of a person's n ratings
+GIVEN = {'one': lambda n: 1, 'three': lambda n: 3, 'ten': lambda n: 10, 'half': lambda n: n//2}   # of a person's n
+HELD_OUT = 150
+DRAWS = 3
+PER_RATING = dict(reg=0.12, bias_reg=0.02, per_rating=True)     # as good as REG for users with trained rows
+SETTINGS = [(0, {}), (K, dict(reg=4)), (K, dict(reg=7)), (K, dict(reg=10)), (K, dict(reg=13)), (K, dict(reg=20)),
+            (K, PER_RATING)]
 
 def held_out_error(model, people, given):
     "RMSE on the ratings of `people`, a list of `Ratings`, beyond the first `given(n)`, which fold them in."
@@ -159,25 +166,36 @@ def shuffled(ratings, generator):
     "The same ratings in random order."
     return ratings.take(torch.randperm(len(ratings), generator=generator))
 
-def compare():
-    "Print the RMSE of people held out, for each prior and setting."
-    ratings = load_sample()
-    generator = torch.Generator().manual_seed(0)
-    held = torch.randperm(ratings.n_users, generator=generator)[:150]
+def draw(ratings, seed):
+    "Ratings without some people, and a list of the ratings of each of those."
+    generator = torch.Generator().manual_seed(seed)
+    held = torch.randperm(ratings.n_users, generator=generator)[:HELD_OUT]
     people = [shuffled(ratings.take(ratings.users == user), generator) for user in held]
-    seen = ratings.take(~torch.isin(ratings.users.long(), held))
+    return ratings.take(~torch.isin(ratings.users.long(), held)), people
 
-    print(f'{"k":>4}{"reg":>7}  {"prior":22}' + ''.join(f'{name:>8}' for name in GIVEN))
-    for k, reg in [(0, .06), (16, .06), (32, .03), (32, .06), (32, .12), (64, .06)]:
-        model = fitted(seen, k, reg)
-        report(model, people, k, reg, 'per rating')
-        report(learn_prior(model, seen), people, k, reg, 'learned')
-        report(learn_prior(model, seen, unseen_error(seen, k, reg)), people, k, reg, 'learned, unseen noise')
+def errors_of(seen, people, k, settings):
+    "The errors of the people held out, for each prior: a dict of lists, one number for each of GIVEN."
+    model = fitted(seen, k, **settings)
+    noise = unseen_error(seen, k, **settings)
+    priors = {'as left': model,
+              'learned': learn_prior(deepcopy(model), seen),
+              'learned, unseen noise': learn_prior(deepcopy(model), seen, noise)}
+    return {prior: [held_out_error(ready, people, given) for given in GIVEN.values()]
+            for prior, ready in priors.items()}
 
-def report(model, people, k, reg, prior):
-    "Print one line of the comparison."
-    errors = [held_out_error(model, people, given) for given in GIVEN.values()]
-    print(f'{k:4}{reg:7}  {prior:22}' + ''.join(f'{error:8.4f}' for error in errors))
+def compare():
+    "Print the RMSE of people held out, the mean of several draws of them, for each setting and prior."
+    torch.set_num_threads(1)
+    ratings = load_sample()
+    draws = [draw(ratings, seed) for seed in range(DRAWS)]
+    print(f'{"k":>4}  {"regularization":16}{"prior":22}' + ''.join(f'{name:>8}' for name in GIVEN))
+    for k, settings in SETTINGS:
+        errors = [errors_of(seen, people, k, settings) for seen, people in draws]
+        counted = 'per rating' if 'per_rating' in settings else 'once per row'
+        reg = f'{settings["reg"]:g} {counted}' if settings else 'biases alone'
+        for prior in errors[0]:
+            means = np.mean([own[prior] for own in errors], axis=0)
+            print(f'{k:4}  {reg:16}{prior:22}' + ''.join(f'{error:8.4f}' for error in means), flush=True)
 
 if __name__ == '__main__':
     if sys.argv[1:] == ['--compare']: compare()
