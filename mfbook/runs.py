@@ -391,7 +391,7 @@ def fit_sgd(model,                  # the `MatrixFactorization` to fill; starts 
             patience:int|None=5,    # epochs without a better validation RMSE; None: run all
             checkpoint=None,        # a file to resume from, and to write after every epoch
             progress:bool=None):    # a progress bar? None: where a person is watching
-    "Fill `model` by SGD (Koren et al. 2009, eq. 5). The best epoch's weights stay."
+    "Fill `model` by SGD (with `per_rating=True`, Koren et al. 2009, eq. 5). The best epoch's weights stay."
     solver = SGDSolver(model, train, epochs, lr, reg, bias_reg, per_rating, batch_size, schedule,
                        update, seed)
     settings = dict(method='SGD', lr=lr, reg=reg, bias_reg=bias_reg, per_rating=per_rating,
