@@ -6,6 +6,8 @@
 __all__ = ['VariationalSolver', 'fit_variational']
 
 # %% ../nbs/11_variational.ipynb #1bd15dd6
+#| code-fold: true
+#| code-summary: "Show the imports of the module"
 from typing import NamedTuple
 import math
 import torch
@@ -22,10 +24,8 @@ def covariance_in_gram(covariances): # (B, d, d) of rows [factors, bias], d = k+
     "What covariances of the other side add to the Gram matrix of [X y]: (B, d+1, d+1)."
     d = covariances.shape[1]
     factors, bias = torch.eye(d).split([d - 1, 1], 1)
-    ones = torch.zeros(d, 1)    # the column of ones does not vary
-
-    # If rows vary, [X y] varies by their change times M: y is a rating less the bias.
-    M = torch.cat([factors, ones, -bias], 1)
+    ones = torch.zeros(d, 1)                     # the column of ones does not vary
+    M = torch.cat([factors, ones, -bias], 1)     # y is a rating less the bias
     return M.T @ covariances @ M
 
 # %% ../nbs/11_variational.ipynb #7a7cea15
@@ -39,34 +39,45 @@ class ActivityBins:
     def __init__(self, row_codes, col_codes, n_rows, n_cols, most=SAMPLED_ROWS):
         count = torch.bincount(row_codes, minlength=n_rows)
         self.rated = count > 0                               # (n_rows,)
-        self.bins = count.clamp(min=1).log2().long()         # (n_rows,); 0 without a rating
+        self.bins = self._bin_of(count)                      # (n_rows,)
         self.sizes = torch.bincount(self.bins[self.rated])   # (B,) rows that have ratings
         self.sample = self._sample_rows(most)                # codes of those that stand for their bin
         self.side = self._arrange_sample(row_codes, col_codes, n_rows, n_cols)
 
-    def _sample_rows(self, most):
-        "The first rows of each bin."
-        sample = []
-        for n in range(len(self.sizes)):
-            enough = max(FEWEST_ROWS, SAMPLED_RATINGS // 2**n)
-            members = self.rated & (self.bins == n)
-            codes = members.nonzero()[:, 0]
-            sample.append(codes[:min(most, enough)])
-        return torch.cat(sample)
+    def _bin_of(self, count):
+        "0 for 1 rating (or none), 1 for 2 or 3, 2 for 4 to 7, ..."
+        return count.clamp(min=1).log2().long()
 
-    def _arrange_sample(self, row_codes, col_codes, n_rows, n_cols):
-        "The ratings of the sampled rows as a `Side`; their values do not matter."
-        n = len(self.sample)
-        place = torch.full((n_rows,), -1, dtype=torch.int32)   # each row's in the sample
-        place[self.sample] = torch.arange(n, dtype=torch.int32)
+# %% ../nbs/11_variational.ipynb #09042120
+#| code-fold: true
+#| code-summary: "Show how rows are sampled"
+@patch
+def _sample_rows(self:ActivityBins, most):
+    "The first rows of each bin."
+    sample = []
+    for n in range(len(self.sizes)):
+        enough = max(FEWEST_ROWS, SAMPLED_RATINGS // 2**n)
+        members = self.rated & (self.bins == n)
+        codes = members.nonzero()[:, 0]
+        sample.append(codes[:min(most, enough)])
+    return torch.cat(sample)
 
-        rows = place.index_select(0, row_codes)
-        theirs = (rows >= 0).nonzero()[:, 0]
-        rows = rows.index_select(0, theirs)
-        cols = col_codes.index_select(0, theirs)
-        return arrange(rows, cols, torch.zeros(len(cols)), n, n_cols)
+@patch
+def _arrange_sample(self:ActivityBins, row_codes, col_codes, n_rows, n_cols):
+    "The ratings of the sampled rows as a `Side`; their values do not matter."
+    n = len(self.sample)
+    place = torch.full((n_rows,), -1, dtype=torch.int32)   # each row's in the sample
+    place[self.sample] = torch.arange(n, dtype=torch.int32)
+
+    rows = place.index_select(0, row_codes)
+    theirs = (rows >= 0).nonzero()[:, 0]
+    rows = rows.index_select(0, theirs)
+    cols = col_codes.index_select(0, theirs)
+    return arrange(rows, cols, torch.zeros(len(cols)), n, n_cols)
 
 # %% ../nbs/11_variational.ipynb #1dc8760e
+#| code-fold: true
+#| code-summary: "Show covariances, which computes them"
 @patch
 def covariances(self:ActivityBins, table, precision, noise_variance, add):
     """The mean covariance of each bin's rows, (B, d, d), given the other side's `table`.
@@ -95,6 +106,8 @@ def total(self:ActivityBins, covariances): # (B, d, d)
     return (self.sizes[:, None, None]*covariances).sum(0)
 
 # %% ../nbs/11_variational.ipynb #fc698bd8
+#| code-fold: true
+#| code-summary: "Show ratings_by_bin, which counts them"
 def ratings_by_bin(side,   # a `Side`
                    other): # the `ActivityBins` of its columns
     "How many of each row's ratings are of columns in each bin: (n_rows, B) float32."
@@ -122,6 +135,8 @@ def mean_prior(rows,        # (n, d) means of rows [factors, bias]
     return weights.float(), precision.float()
 
 # %% ../nbs/11_variational.ipynb #6915faa0
+#| code-fold: true
+#| code-summary: "Show PartialStart, which lesson 15 makes"
 class PartialStart(NamedTuple):
     "Where to start if the model holds items found from the ratings of a share of the users."
     noise_variance: float     # of a rating around its prediction
@@ -138,10 +153,7 @@ class VariationalSolver:
                  features:int=16,   # of `who_rated_what`, for the prior mean; 0: one mean for all
                  cg_steps:int=None, # of conjugate gradients from the old row; None: solve exactly
                  start=2):          # sweeps of ALS to begin with; or a `PartialStart`
-        check_ratings(model, 'train', train)
-        check_whole('features', features, 0)
-        if cg_steps is not None: check_whole('cg_steps', cg_steps, 1)
-        if not isinstance(start, PartialStart): check_whole('start', start, 0)
+        _check_settings(model, train, features, cg_steps, start)
         self.model = model
         self.cg_steps = None if cg_steps is None else int(cg_steps)
         self.start = start
@@ -152,12 +164,6 @@ class VariationalSolver:
         self.least_variance = (LEAST_NOISE*self.rating_unit)**2
         self.sides = both_sides(train, model.mean)
         self.features = dict(zip(SIDES, who_rated_what(train, int(features))))
-        users, items = train.users, train.items
-        by_user = ActivityBins(users, items, train.n_users, train.n_items)
-        by_item = ActivityBins(items, users, train.n_items, train.n_users)
-        self.bins = dict(user=by_user, item=by_item)
-        self.often = dict(user=ratings_by_bin(self.sides['user'], by_item),
-                          item=ratings_by_bin(self.sides['item'], by_user))
 
         self.als = None
         if not isinstance(start, PartialStart):
@@ -165,41 +171,52 @@ class VariationalSolver:
 
         # the state; none of its tensors is ever changed in place
         self.noise_variance = self.rating_unit**2
-        self.covariances = {side: self._no_covariances(side) for side in SIDES}
+        self._share_covariances(train, ActivityBins)
         self.rows_before = {side: model.rows(side) for side in SIDES}   # as the last sweep left them
         self.als_sweeps = 0
         self.sweeps = 0                                                 # of variational Bayes
 
-    def _no_covariances(self, side):
-        "Zeros for each bin: (B, d, d)."
-        d = self.model.k + 1
-        return torch.zeros(len(self.bins[side].sizes), d, d)
-
-# %% ../nbs/11_variational.ipynb #cacbfa59
-@patch
-def _uncertainty(self:VariationalSolver, side):
-    "What the other side's covariances add to rows' Gram matrices: codes (R,) -> (R, d+1, d+1)."
-    often = self.often[side]
-    of_bin = covariance_in_gram(self.covariances[OTHER[side]])   # (B, d+1, d+1)
-    def add(at):
-        added = often[at] @ of_bin.flatten(1)
-        return added.view(len(at), *of_bin.shape[1:])
-    return add
+# %% ../nbs/11_variational.ipynb #b32f94f8
+#| code-fold: true
+#| code-summary: "Show the checks, and how the bins are made"
+def _check_settings(model, train, features, cg_steps, start):
+    "Refuse settings that cannot work."
+    check_ratings(model, 'train', train)
+    check_whole('features', features, 0)
+    if cg_steps is not None: check_whole('cg_steps', cg_steps, 1)
+    if not isinstance(start, PartialStart): check_whole('start', start, 0)
 
 @patch
-def _update_prior(self:VariationalSolver, side):
-    "The prior of one side given its rows, which the model gets, too: a `RowPrior`."
-    bins, features = self.bins[side], self.features[side]
-    known = features[bins.rated]
-    rows = self.model.rows(side)[bins.rated]
-    covariance = bins.total(self.covariances[side])
-    weights, precision = mean_prior(rows, self.rating_unit, known, covariance)
+def _share_covariances(self:VariationalSolver, train, kind):
+    "Group the rows of both sides by a `kind` of `ActivityBins`; the covariances start at zero."
+    users, items = train.users, train.items
+    by_user = kind(users, items, train.n_users, train.n_items)
+    by_item = kind(items, users, train.n_items, train.n_users)
+    self.bins = dict(user=by_user, item=by_item)
+    self.often = dict(user=ratings_by_bin(self.sides['user'], by_item),
+                      item=ratings_by_bin(self.sides['item'], by_user))
+    self.covariances = {side: self._no_covariances(side) for side in SIDES}
 
-    # In the normal equations a rating counts 1, so precisions are in units of 1/noise_variance.
-    overall = overall_precision(known, weights, precision)
-    self.model.set_prior(side, known.mean(0) @ weights, overall*self.noise_variance)
-    return RowPrior(features @ weights, precision*self.noise_variance)
+@patch
+def _no_covariances(self:VariationalSolver, side):
+    "Zeros for each bin: (B, d, d)."
+    d = self.model.k + 1
+    return torch.zeros(len(self.bins[side].sizes), d, d)
 
+# %% ../nbs/11_variational.ipynb #b77e93f9
+@patch
+def sweep(self:VariationalSolver):
+    "The items and then the users. Returns dict(noise=, train=), in units of the ratings."
+    if self.als is not None and self.als_sweeps < self.start: return self._als_sweep()
+    if self.als is None and self.sweeps == 0: self.begin(self.start)
+
+    self.update_side('item')
+    for side in ('item', 'user'): self.extrapolate(side)
+    self.sweeps += 1
+    error = self.update_side('user')
+    return dict(noise=self.noise_variance**0.5, train=error**0.5)
+
+# %% ../nbs/11_variational.ipynb #5e938719
 @patch
 def update_side(self:VariationalSolver, side):
     "One side's prior, rows and covariances, and the noise. Returns the mean squared error."
@@ -218,9 +235,49 @@ def update_side(self:VariationalSolver, side):
     self.noise_variance = self._expected_square(side, squared, P)
     return squared.sum().item()/self.n_ratings
 
+# %% ../nbs/11_variational.ipynb #cacbfa59
+@patch
+def _uncertainty(self:VariationalSolver, side):
+    "What the other side's covariances add to rows' Gram matrices: codes (R,) -> (R, d+1, d+1)."
+    often = self.often[side]
+    of_bin = covariance_in_gram(self.covariances[OTHER[side]])   # (B, d+1, d+1)
+    def add(at):
+        added = often[at] @ of_bin.flatten(1)
+        return added.view(len(at), *of_bin.shape[1:])
+    return add
+
+# %% ../nbs/11_variational.ipynb #e13c9ada
+#| code-fold: true
+#| code-summary: "Show how the prior is updated"
+@patch
+def _update_prior(self:VariationalSolver, side):
+    "The prior of one side given its rows, which the model gets, too: a `RowPrior`."
+    bins, features = self.bins[side], self.features[side]
+    known = features[bins.rated]
+    rows = self.model.rows(side)[bins.rated]
+    covariance = bins.total(self.covariances[side])
+    weights, precision = mean_prior(rows, self.rating_unit, known, covariance)
+
+    # In the normal equations a rating counts 1, so precisions are in units of 1/noise_variance.
+    overall = overall_precision(known, weights, precision)
+    self.model.set_prior(side, known.mean(0) @ weights, overall*self.noise_variance)
+    return RowPrior(features @ weights, precision*self.noise_variance)
+
 # %% ../nbs/11_variational.ipynb #046af835
 MOST_EXTRAPOLATED = 0.8  # of the last step: errors grow where the share comes close to 1
 
+@patch
+def extrapolate(self:VariationalSolver, side):
+    "Move the rows of one side on by 0, 1/2, 2/3, ... and at most 0.8 of their last step."
+    rows = self.model.rows(side)
+    step = rows - self.rows_before[side]
+    share = min(MOST_EXTRAPOLATED, self.sweeps/(self.sweeps + 1))
+    self.model.put_rows(side, rows + share*step)
+    self.rows_before[side] = rows
+
+# %% ../nbs/11_variational.ipynb #c3a7df66
+#| code-fold: true
+#| code-summary: "Show how the noise is computed, and a sweep of ALS"
 @patch
 def _expected_square(self:VariationalSolver, side, squared, P):
     """The expected square of a rating's error, which is the noise's variance.
@@ -236,15 +293,16 @@ def _expected_square(self:VariationalSolver, side, squared, P):
     return max((total/self.n_ratings).item(), self.least_variance)
 
 @patch
-def extrapolate(self:VariationalSolver, side):
-    "Move the rows of one side on by 0, 1/2, 2/3, ... and at most 0.8 of their last step."
-    rows = self.model.rows(side)
-    step = rows - self.rows_before[side]
-    share = min(MOST_EXTRAPOLATED, self.sweeps/(self.sweeps + 1))
-    self.model.put_rows(side, rows + share*step)
-    self.rows_before[side] = rows
+def _als_sweep(self:VariationalSolver):
+    "A sweep of ALS, which leaves its own prior in the model."
+    error = self.als.sweep()['train']
+    self.noise_variance = max(error**2, self.least_variance)
+    self.als_sweeps += 1
+    return dict(noise=self.noise_variance**0.5, train=error)
 
 # %% ../nbs/11_variational.ipynb #ecbf852b
+#| code-fold: true
+#| code-summary: "Show begin, which takes over a PartialStart"
 @patch
 def begin(self:VariationalSolver, start):
     "Take over the items that the model holds and what a `PartialStart` says of them; solve the users."
@@ -265,28 +323,9 @@ def begin(self:VariationalSolver, start):
     self.update_side('user')
     self.rows_before['user'] = self.model.rows('user')
 
-# %% ../nbs/11_variational.ipynb #b77e93f9
-@patch
-def sweep(self:VariationalSolver):
-    "The items and then the users. Returns dict(noise=, train=), in units of the ratings."
-    if self.als is not None and self.als_sweeps < self.start: return self._als_sweep()
-    if self.als is None and self.sweeps == 0: self.begin(self.start)
-
-    self.update_side('item')
-    for side in ('item', 'user'): self.extrapolate(side)
-    self.sweeps += 1
-    error = self.update_side('user')
-    return dict(noise=self.noise_variance**0.5, train=error**0.5)
-
-@patch
-def _als_sweep(self:VariationalSolver):
-    "A sweep of ALS, which leaves its own prior in the model."
-    error = self.als.sweep()['train']
-    self.noise_variance = max(error**2, self.least_variance)
-    self.als_sweeps += 1
-    return dict(noise=self.noise_variance**0.5, train=error)
-
 # %% ../nbs/11_variational.ipynb #48a89f54
+#| code-fold: true
+#| code-summary: "Show how the state is saved and restored"
 @patch
 def state_dict(self:VariationalSolver):
     "What the next sweep depends on, beside the model."

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 from mfbook.als import RowPrior, arrange, exact_rows, fit_als, lookup_table
-from mfbook.gibbs import (Draws, GibbsSolver, coverage, draw_noise, draw_prior, draw_rows, draw_wishart, effective_size, fit_gibbs,
+from mfbook.gibbs import (ROWS_PER_FEATURE, SCATTER_BEFORE, Draws, GibbsSolver, coverage, draw_noise, draw_prior, draw_rows, draw_wishart, effective_size, fit_gibbs,
                           overall_precision, who_rated_what)
 from mfbook.holdout import rmse, split_random
 from mfbook.model import MatrixFactorization
@@ -92,8 +92,10 @@ def test_a_prior_is_drawn_from_its_normal_wishart(n, features):
     x, D = rows.double().numpy(), known.double().numpy()
     K = D.T @ D + np.diag([2.] + [100.]*features)
     mean = np.linalg.inv(K) @ D.T @ x
-    W = np.linalg.inv(np.eye(2) + x.T @ x - x.T @ D @ np.linalg.inv(K) @ D.T @ x)
-    draws = [draw_prior(rows, 1., known, rng) for _ in range(20_000)]
+    unit = 1.3                                                                # of a factor the scatter is in units, of a bias in units^2
+    W0 = np.diag([SCATTER_BEFORE*unit, unit**2])
+    W = np.linalg.inv(W0 + x.T @ x - x.T @ D @ np.linalg.inv(K) @ D.T @ x)
+    draws = [draw_prior(rows, unit, known, rng) for _ in range(20_000)]
     weights, precisions = (torch.stack(t).double().numpy() for t in zip(*draws))
     assert np.allclose(precisions.mean(0), (n + 2)*W, atol=.03*(n + 2)*abs(W).max())
     left = np.linalg.cholesky(K).T @ (weights - mean)                             # standard normal, once each side is undone
@@ -122,8 +124,8 @@ def test_features_are_the_standardized_singular_vectors_of_the_ones_and_zeros(sp
 
 def test_two_groups_that_rate_different_films_are_told_apart_by_a_feature():
     g = np.random.default_rng(0)
-    u, i = np.divmod(g.choice(60*40, 1500, replace=False), 40)
-    own = (u % 2 == i % 2) | (g.random(1500) < .1)                                # nine of ten ratings within one's own group
+    u, i = np.divmod(g.choice(100*80, 5000, replace=False), 80)
+    own = (u % 2 == i % 2) | (g.random(5000) < .1)                                # nine of ten ratings within one's own group
     r = Ratings.from_frame(pd.DataFrame(dict(userId=u[own], movieId=i[own], rating=3.)), rating_range=(1., 5.))
     users, items = who_rated_what(r, 2)
     for known, ids in ((users, r.user_ids), (items, r.item_ids)):
@@ -135,11 +137,18 @@ def test_features_look_at_ids_only_and_leave_the_random_numbers_alone(split):
     for a, b in zip(who_rated_what(split.train), who_rated_what(other)): assert torch.equal(a, b)
     assert torch.equal(state, torch.random.get_rng_state())
 
-@pytest.mark.parametrize('features, shape', [(0, (150, 1)), (3, (150, 4)), (500, (150, 91))])
-def test_there_are_as_many_features_as_asked_for_and_as_the_table_has(split, features, shape):
-    known = who_rated_what(split.train, features)
-    assert known[0].shape == shape and known[1].shape[1] == shape[1] and known[0].isfinite().all()
-    assert (known[0][:, 0] == 1).all() and (features == 0 or (known[0][:, 1].mean().abs() < 1e-5 and known[0][:, 1].std() > .9))
+@pytest.mark.parametrize('features', [0, 1, 2, 3, 500])
+def test_there_are_as_many_features_as_asked_for_and_at_most_one_for_forty_rows(split, features):
+    assert ROWS_PER_FEATURE == 40
+    known = who_rated_what(split.train, features)                             # 150 users bear three features, 90 items two
+    assert [tuple(k.shape) for k in known] == [(150, 1 + min(features, 3)), (90, 1 + min(features, 2))]
+    for k in known:
+        assert k.isfinite().all() and (k[:, 0] == 1).all()
+        assert (k[:, 1:].mean(0).abs() < 1e-5).all() and (k[:, 1:].std(0) > .9).all()
+
+def test_few_rows_bear_no_feature():
+    users, items = who_rated_what(planted(n_users=39, n_items=80, n=1500), 16)
+    assert users.shape == (39, 1) and items.shape == (80, 3)
 
 def test_the_overall_precision_is_that_of_rows_around_their_common_mean():
     g = torch.Generator().manual_seed(0)

@@ -67,6 +67,20 @@ def test_rows_are_pooled_by_the_number_of_their_ratings():
     covariances = torch.arange(4.)[:, None, None]*torch.eye(2)
     assert torch.equal(by_count.total(covariances), torch.eye(2)*2*(0 + 1 + 2 + 3))
 
+def test_rows_may_be_grouped_otherwise():
+    "The lesson gives each row a covariance of its own, and its bound rises by that."
+    class RowByRow(ActivityBins):
+        def _bin_of(self, count): return torch.where(count > 0, torch.arange(len(count)), 0)
+    r = planted(30, 20, 260)
+    solver = VariationalSolver(MatrixFactorization(r, k=2), r, features=0)
+    solver._share_covariances(r, RowByRow)
+    solver.update_side('item')
+    n_items = int(r.items.max()) + 1                                          # those after it are without ratings
+    assert solver.covariances['item'].shape == (n_items, 3, 3) and solver.often['user'].shape == (30, n_items)
+    own = solver.covariances['item']
+    solver._share_covariances(r, ActivityBins)
+    assert not solver.covariances['item'].any() and len(solver.covariances['item']) < len(own)
+
 def test_of_long_rows_fewer_are_sampled():
     "By their sizes alone: 40 rows in each bin, of 2**n ratings."
     by_count = ActivityBins.__new__(ActivityBins)
@@ -102,9 +116,10 @@ def test_shared_covariances_are_the_mean_of_the_rows_own():
 
 def test_a_sweep_is_what_the_equations_say():
     "Against loops over single ratings, in double precision."
-    r = planted(30, 20, 260)
+    r = planted(80, 45, 700)
     model = MatrixFactorization(r, k=2, init_std=.5)
     solver = VariationalSolver(model, r, features=1)
+    assert all(solver.features[n].shape[1] == 2 for n in SIDES), 'a 1 and a feature, so that prior means differ'
     for n in SIDES: solver.covariances[n] = torch.eye(3)*torch.rand(len(solver.bins[n].sizes), 1, 1)*.3
     solver.noise_variance = .4
     R = {n: model.rows(n).double() for n in SIDES}
