@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from fastcore.basics import patch
 from .holdout import rating_counts, rmse
-from .model import MatrixFactorization, OTHER, Row, SIDES
+from .model import MatrixFactorization, OTHER, Row, SIDES, rating_unit
 from .ratings import as_codes
 from .recommending import find_film
 
@@ -90,7 +90,7 @@ def ridge_problem(model, side, codes, values):
     return RidgeProblem(X, y, prior.mean.cpu().double(), precision)
 
 # %% ../nbs/08_newcomers.ipynb #e9e486be
-LEAST_PIVOT = 1e-5   # beside the largest pivot: a smaller one is zero but for rounding
+LEAST_PIVOT = 1e-5   # beside the root of A's diagonal: a smaller one is zero but for rounding
 
 def solve_ridge(problem):
     "The row w (k+1,) of A w = X^T y + precision mean, and the Cholesky factor of A = X^T X + precision."
@@ -99,8 +99,8 @@ def solve_ridge(problem):
     b = X.T @ y + precision @ mean
 
     factor, failed = torch.linalg.cholesky_ex(A)
-    pivots = factor.diagonal()
-    if failed or pivots.min() < LEAST_PIVOT*pivots.max():
+    pivots = factor.diagonal()/A.diagonal().sqrt()     # from 0 to 1, whatever the units
+    if failed or pivots.min() < LEAST_PIVOT:
         raise ValueError(
             f"{len(y)} ratings do not settle {len(mean)} numbers, and the model's prior is empty. "
             'Was it trained with reg=0?')
@@ -168,11 +168,14 @@ def _check_value(films, key, value):
 JITTER = 1e-6    # added to variances, so that factors that are zero in all rows do no harm
 
 def _precision_of(rows,    # (n, k+1) float64
-                  noise):  # variance of a rating around its prediction
+                  noise,   # variance of a rating around its prediction
+                  unit):   # the ratings' standard deviation
     "A prior's precision, learned from rows: noise times their inverse covariance, (k+1, k+1)."
     covariance = torch.cov(rows.T)
-    jitter = JITTER*torch.eye(rows.shape[1], dtype=torch.float64, device='cpu')
-    return noise*torch.linalg.inv(covariance + jitter)
+    # The square of a factor is in units of the ratings, that of a bias in units^2.
+    jitter = torch.full((rows.shape[1],), JITTER*unit, dtype=torch.float64, device='cpu')
+    jitter[-1] = JITTER*unit**2
+    return noise*torch.linalg.inv(covariance + jitter.diag())
 
 # %% ../nbs/08_newcomers.ipynb #32412d80
 def learn_prior(model,              # a trained `MatrixFactorization`, whose prior is replaced
@@ -187,7 +190,8 @@ def learn_prior(model,              # a trained `MatrixFactorization`, whose pri
         if len(rows) < 2:
             raise ValueError(f'{len(rows)} {side}s with ratings '
                              f'do not show how {side}s differ.')
-        model.set_prior(side, rows.mean(0), _precision_of(rows, noise))
+        precision = _precision_of(rows, noise, rating_unit(ratings))
+        model.set_prior(side, rows.mean(0), precision)
     return model
 
 # %% ../nbs/08_newcomers.ipynb #671a570e

@@ -264,7 +264,7 @@ def _update_prior(self:VariationalSolver, side):
     return RowPrior(features @ weights, precision*self.noise_variance)
 
 # %% ../nbs/11_variational.ipynb #046af835
-MOST_EXTRAPOLATED = 0.8  # of the last step: errors grow where the share comes close to 1
+MOST_EXTRAPOLATED = 0.8  # of the last step: with larger shares a swing takes longer to die out
 
 @patch
 def extrapolate(self:VariationalSolver, side):

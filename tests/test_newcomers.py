@@ -229,6 +229,14 @@ def test_the_learned_prior_is_the_mean_and_precision_of_rows_with_ratings(tmp_pa
     a, b = m.fold_in([1, 2], [4, 5]), MatrixFactorization.load(tmp_path/'m.safetensors').fold_in([1, 2], [4, 5])
     assert torch.equal(a.factors, b.factors) and a.bias == b.bias
 
+def test_a_factor_of_zeros_leaves_a_prior_that_can_be_used():
+    "All rows have the same value there, and so has the newcomer's."
+    r, m = small(n_users=30)
+    for factors in (m.user_factors, m.item_factors): factors.data[:, 1] = 0
+    learn_prior(m, r)
+    row = m.fold_in([1, 2, 6], [4, 5, 1])
+    assert torch.isfinite(row.factors).all() and abs(row.factors[1]) < 1e-4 < row.factors[[0, 2]].abs().min()
+
 def test_a_prior_is_not_learned_from_ratings_in_other_codes():
     r, m = small()
     other = Ratings.from_frame(r.to_frame().assign(movieId=r.to_frame().movieId + 1), rating_range=(.5, 5))

@@ -104,6 +104,8 @@ def test_a_raw_id_is_not_a_code():
     own.load_state_dict(m.state_dict())
     for u in range(r.n_users):
         assert recommend(own, f'u{u}', named, 8).predicted.tolist() == recommend(own, own.row('user', u), named.items[named.users == u], 8).predicted.tolist()
+        beside = [favorites_beside(*who, 4)[['rating', 'predicted']] for who in ((own, named, f'u{u}'), (m, r, u))]
+        assert beside[0].equals(beside[1])
     with pytest.raises(KeyError, match="no user with the id 3; the known ids are strings from 'u0' to 'u9'"): recommend(own, 3)
     with pytest.raises(KeyError, match="no user with the id '3'; .* 3 is one of them"): recommend(m, '3')
 
@@ -131,7 +133,8 @@ def test_seen_of_any_kind(kind):
 @pytest.mark.parametrize('seen, error, says', [
     ([1.9, 2.9], ValueError, 'item codes are whole numbers, 0 to 7; these are 1.9, 2.9'), ([-1], IndexError, 'item code -1 is out of range.*filled up with -1'), ([8], IndexError, 'item code 8 is out of range'),
     (['Toy Story'], ValueError, "item codes are whole numbers.*'Toy Story'"), ('Toy Story', ValueError, 'item codes come as a list'), (3, ValueError, 'item codes come as a list'),
-    ([True, False], ValueError, 'a mask of 2 for 8 items'), ({1: 2}, ValueError, 'item codes come as a list')])
+    ([True, False], ValueError, 'a mask of 2 for 8 items'), ([True, 2], ValueError, 'item codes are whole numbers, 0 to 7; these are True, 2'),
+    ({1: 2}, ValueError, 'item codes come as a list')])
 def test_seen_of_no_kind(seen, error, says):
     with pytest.raises(error, match=says): recommend(small()[1], 0, seen)
 
@@ -157,7 +160,7 @@ def test_ratings_of_other_ids_are_refused():
             with pytest.raises(ValueError, match='codes for .* and they are not the same (items|users).*encode'): call()
 
 @pytest.mark.parametrize('users, error, says', [([1.5], ValueError, 'user codes are whole numbers'), ([-1], IndexError, 'user code -1'), ([10], IndexError, 'user code 10 is out of range: 0 to 9'),
-    ({1, 2}, ValueError, 'user codes come as a list'), ([True, False]*5, ValueError, 'True and False are no user codes'), (['0'], ValueError, 'user codes')])
+    ({1, 2}, ValueError, 'user codes come as a list'), ([True, False]*5, ValueError, 'True and False are no user codes'), ([True, 3], ValueError, 'user codes are whole numbers, 0 to 9; these are True, 3'), (['0'], ValueError, 'user codes')])
 def test_users_of_no_kind(users, error, says):
     r, m = small()
     with pytest.raises(error, match=says): recommend_all(m, r, users=users)
@@ -217,6 +220,11 @@ def test_films_where_equals_a_plain_loop():
                     ok = all(g in str(film.genres).split('|') for g in names) and c >= least
                     ok = ok and (years is None or not pd.isna(film.year) and years[0] <= film.year <= years[1])
                     assert kept[c] == (0 if ok else -math.inf), (genres, years, least, film)
+
+def test_a_genre_is_more_than_a_part_of_another():
+    _, m = small(movies=FILMS.assign(genres=['Film-Noir', 'Film', 'Film|Drama', 'Melodrama', '', None, 'Film-Noir|Drama', 'Drama']))
+    for genre, codes in (('Film', [1, 2]), ('Film-Noir', [0, 6]), ('Drama', [2, 6, 7])):
+        assert (films_where(m, genre) == 0).nonzero().flatten().tolist() == codes
 
 @pytest.mark.parametrize('ask, says', [
     (dict(genres='Weepie'), "no item has the genre 'Weepie'. There are Animation, Children, Comedy, Crime, Drama, Mystery, Romance"),

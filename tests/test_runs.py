@@ -1,5 +1,5 @@
 "The loop that runs every solver: stopping, keeping the best, resuming after SIGKILL; tuning; files that are whole or refused."
-import base64, functools, math, os, signal, stat, subprocess, sys, time, warnings, zlib
+import base64, functools, json, math, os, signal, stat, subprocess, sys, time, warnings, zlib
 from dataclasses import replace
 from fractions import Fraction
 
@@ -881,6 +881,21 @@ def test_a_file_of_the_first_edition_is_loaded(tmp_path):
     model.save(tmp_path/'new')
     with safe_open(tmp_path/'new', 'pt') as f: assert f.metadata()['version'] == '2'
     assert same(MatrixFactorization.load(tmp_path/'new'), model)
+
+def test_a_file_of_the_first_edition_with_ids_of_letters_is_loaded(tmp_path):
+    "They stood in the metadata, as JSON."
+    model = filled(few(names=True))
+    for side in ('user', 'item'): model.set_prior(side, model.prior(side).mean, model.prior(side).precision, per_rating=True)
+    model.save(tmp_path/'m')
+    with safe_open(tmp_path/'m', 'pt') as f: meta, parts = f.metadata(), {name: f.get_tensor(name) for name in f.keys()}
+    parts = {name: part for name, part in parts.items() if not name.endswith(('_text', '_lengths', '_per_rating'))}
+    ids = {name: json.dumps(getattr(model, name).tolist()) for name in ('user_ids', 'item_ids')}
+    meta = meta | ids | {'version': '1', 'prior_per_rating': 'true'}
+    del meta['sha256']
+    save_file(parts, tmp_path/'m', metadata=meta | {'sha256': runs._checksum(parts, meta)})
+    loaded = MatrixFactorization.load(tmp_path/'m')
+    assert same(loaded, model) and loaded.user_ids.tolist() == model.user_ids.tolist() and loaded.item_ids.tolist() == model.item_ids.tolist()
+    assert loaded.user_ids.dtype == object and loaded.prior('item').per_rating is True
 
 def test_a_damaged_file_of_the_first_edition_is_refused(tmp_path):
     whole = zlib.decompress(base64.b85decode(FORMAT_1.replace('\n', '')))
