@@ -1,5 +1,5 @@
 "Every notebook runs from top to bottom, is clean, and has the shape of a lesson."
-import io, multiprocessing, re
+import ast, io, multiprocessing, re
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import redirect_stderr
 from pathlib import Path
@@ -88,6 +88,14 @@ def test_figures_are_described(path):
         if any(k.startswith('image/') for o in c.outputs for k in o.get('data', {})):
             alt = re.search(r'^#\|\s*fig-alt:\s*(.+)$', c.source, re.M)
             assert alt and len(alt[1].split()) >= 5, f'cell {c.idx_} draws a figure and has no `#| fig-alt:` of a few words'
+
+@pytest.mark.parametrize('path', **every)
+def test_imports_stand_alone(path):
+    "The build of the site executes each cell that imports something, and should not run the lesson by that."
+    for c in code_cells(read_nb(path)):
+        if flags(c) & {'eval:'} or c.source.lstrip().startswith('%'): continue
+        kinds = {isinstance(node, (ast.Import, ast.ImportFrom)) for node in ast.parse(c.source).body}
+        assert len(kinds) < 2 or 'exports' in flags(c), f'cell {c.idx_}: put the imports into a cell of their own'
 
 def options(cell): return [l[2:].strip() for l in cell.source.splitlines() if re.match(r'#\|\s*[\w-]+: ', l)]
 
