@@ -153,10 +153,10 @@ def test_with_validation_it_stops_and_keeps_the_best(solver):
     history = fit(model, train, valid, progress=False, **settings)
     assert finite(model) and history.best['valid'] < .05
 
-@pytest.mark.parametrize('solver', [solver for solver in SOLVERS if 'Gibbs' in solver or 'variational' in solver])
+@pytest.mark.parametrize('solver', [solver for solver in SOLVERS if ('Gibbs' in solver or 'variational' in solver) and 'without a start' not in solver])
 @pytest.mark.parametrize('rank', [0, 1, 2])
 def test_ratings_without_noise_are_found_again(rank, solver):
-    "The noise comes down to a hundredth of the ratings' deviation, and stays there."
+    "The noise comes down to a hundredth of the ratings' deviation, and stays there. (Without a start factors stay near zero.)"
     ratings = without_noise(rank)
     fit, _, settings = SOLVERS[solver]
     model = MatrixFactorization(ratings, k=3)
