@@ -19,7 +19,7 @@ from torch.nn.functional import embedding_bag
 from fastcore.basics import patch
 from .model import MatrixFactorization, OTHER, check_ratings, check_whole
 from .runs import float32_on_cpu, fit, tune
-from .training import regularization_priors
+from .training import bias_regs, regularization_priors
 
 # %% ../nbs/09_als.ipynb #e22731aa
 #| code-fold: true
@@ -462,12 +462,13 @@ class ALSSolver:
                  per_rating:bool=False, # both count once for each rating of a row (ALS-WR), or once
                  cg_steps:int=None,     # conjugate gradient steps from the old rows; None: exact
                  sides:dict=None):      # `train` as `both_sides` arranges it, if already done
-        _check_settings(reg, bias_reg, cg_steps)
         check_ratings(model, 'train', train)
+        regs = bias_regs(train, bias_reg, per_rating)
+        _check_settings(reg, regs, cg_steps)
         self.model = model
         self.n_ratings = len(train)
         self.sides = sides or both_sides(train, model.mean)
-        self.priors = regularization_priors(model, train, reg, bias_reg, per_rating)
+        self.priors = regularization_priors(model, train, reg, regs, per_rating)
         self.cg_steps = None if cg_steps is None else int(cg_steps)
 
     def state_dict(self):
@@ -476,10 +477,11 @@ class ALSSolver:
 
     def load_state_dict(self, state): pass
 
-def _check_settings(reg, bias_reg, cg_steps):
+def _check_settings(reg, regs, cg_steps):
     "Refuse settings that cannot work, and say why."
     if cg_steps is not None: check_whole('cg_steps', cg_steps, 1)
-    if not (0 < reg < math.inf and (bias_reg is None or 0 < bias_reg < math.inf)):
+    if not all(0 < number < math.inf for number in (reg, *regs.values())):
+        bias_reg = ' and '.join(f'{number:g}' for number in dict.fromkeys(regs.values()))
         raise ValueError(
             f'reg is {reg} and bias_reg {bias_reg}; both must be finite and above 0, because a row with '
             'fewer ratings than factors has no single best answer without regularization.')
@@ -527,8 +529,8 @@ def fit_als(model,                 # the `MatrixFactorization` to fill; starts f
     It minimizes the sum of squared errors, plus `reg` times the squares of all factors, plus
     `bias_reg` times the squares of all biases, as `fit_sgd` does. `reg` is in units of the ratings'
     standard deviation, so that it suits any scale; a `bias_reg` of 3 weighs as much as three ratings,
-    and None takes `bias_regularization`. With `per_rating` both need other values, much smaller ones:
-    name both then. ValueError if one of them is not above 0."""
+    and None takes `bias_regularization`. With `per_rating` a `reg` about a hundredth as large is right.
+    ValueError if one of them is not above 0."""
     solver = ALSSolver(model, train, reg, bias_reg, per_rating, cg_steps)
     settings = dict(method='ALS', reg=reg, bias_reg=bias_reg, per_rating=per_rating,
                     cg_steps=cg_steps)

@@ -110,7 +110,8 @@ class Ratings:
         density = len(self) / max(1, self.n_users*self.n_items)
         scale = f'from {lowest:g} to {highest:g}'
         size = f'{self.n_users:,} users of {self.n_items:,} items'
-        return f'{len(self):,} ratings {scale} by {size}; {density:.2%} of the matrix, mean {self.mean:.2f}'
+        mean = f', mean {self.mean:.2f}' if len(self) else ''
+        return f'{len(self):,} ratings {scale} by {size}; {density:.2%} of the matrix{mean}'
 
 # %% ../nbs/01_ratings.ipynb #7be0c5d4
 @patch
@@ -233,7 +234,9 @@ def as_frame(data,           # a table of any kind
         return _frame_of_rows(data, names, least)
 
     # The data itself is never printed.
-    hint = 'load_ratings(path) reads files.' if isinstance(data, (str, Path)) else 'pd.DataFrame(...) makes one.'
+    hint = 'pd.DataFrame(...) makes one.'
+    if isinstance(data, (str, Path)): hint = 'load_ratings(path) reads files.'
+    if hasattr(data, 'collect'): hint = 'collect() makes one of it.'
     raise ValueError('a frame is wanted, with a row for each rating; '
                      f'this is a {library}.{type(data).__name__}. {hint}')
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import math, os, shutil, warnings
 import torch
 from fastcore.basics import patch
-from .holdout import bias_regularization
+from .holdout import bias_regularization, rating_counts
 from .model import SIDES, MatrixFactorization, Prior, check_ratings, check_whole, predict_pairs, rating_unit
 from .ratings import Ratings
 
@@ -35,6 +35,24 @@ def batches(ratings:Ratings,
         part = slice(start, start + batch_size)
         yield users[part], items[part], values[part]
 
+# %% ../nbs/04_training.ipynb #51f825a1
+#| code-fold: true
+#| code-summary: "Show bias_regs, which finds the regularization of each side's biases"
+def bias_regs(ratings:Ratings,
+              bias_reg,                # a number, a dict with one for each side, or None
+              per_rating:bool=False):  # whether it counts for each rating of a row, or once in all
+    """The L2 regularization of the biases of each side: dict(user=, item=).
+
+    None takes `bias_regularization`; counted per rating, that is shared out over an average row's ratings.
+    """
+    if isinstance(bias_reg, dict): return bias_reg
+    if bias_reg is not None: return dict.fromkeys(SIDES, float(bias_reg))
+    regs = bias_regularization(ratings)
+    if not per_rating: return regs
+    by_user, by_item = rating_counts(ratings)
+    n_rows = dict(user=(by_user > 0).sum().item(), item=(by_item > 0).sum().item())
+    return {side: regs[side]*n_rows[side]/len(ratings) for side in SIDES}
+
 # %% ../nbs/04_training.ipynb #51f825a0
 #| code-fold: true
 #| code-summary: "Show penalty_of, which shares the regularization out"
@@ -45,16 +63,16 @@ class Penalty(NamedTuple):
 
 def penalty_of(ratings:Ratings,
                reg:float,             # L2 regularization of the factors
-               bias_reg:float,        # L2 regularization of the biases; or a dict with one for each side
+               bias_reg=None,         # L2 regularization of the biases, as `bias_regs` takes it
                per_rating:bool=False, # whether a row's penalty counts for each of its ratings, or once in all
                device=None):          # where the tensors are to be
     "L2 regularization shared out over the ratings: a `Penalty`."
-    if not isinstance(bias_reg, dict): bias_reg = dict.fromkeys(SIDES, bias_reg)
+    regs = bias_regs(ratings, bias_reg, per_rating)
+    kind = dict(dtype=torch.float32, device='cpu')     # whatever torch's defaults are
     shares = {}
-    for side, codes, n in (('user', ratings.users, ratings.n_users), ('item', ratings.items, ratings.n_items)):
-        count = torch.bincount(codes, minlength=n).clamp(min=1)
-        share = torch.ones(n) if per_rating else 1/count
-        shares[side] = share[:, None]*torch.tensor([float(reg), float(bias_reg[side])])
+    for side, count in zip(SIDES, rating_counts(ratings)):
+        share = torch.ones(len(count), **kind) if per_rating else 1/count.clamp(min=1).float()
+        shares[side] = share[:, None]*torch.tensor([float(reg), float(regs[side])], **kind)
     return Penalty(shares['user'].to(device), shares['item'].to(device))
 
 # %% ../nbs/04_training.ipynb #51f825af
@@ -205,13 +223,13 @@ def standardized(model, unit):
 
 def regularization_priors(model, train, reg, bias_reg, per_rating):
     "What the regularization says of a row before its first rating: a dict of two `Prior`s, 'user' and 'item'."
-    if bias_reg is None: bias_reg = bias_regularization(train)
-    if not isinstance(bias_reg, dict): bias_reg = dict.fromkeys(SIDES, bias_reg)
+    regs = bias_regs(train, bias_reg, per_rating)
+    kind = dict(dtype=torch.float32, device='cpu')
     of_factors = [float(reg)*rating_unit(train)]*model.k      # in units of the ratings
     priors = {}
     for side in SIDES:
-        precision = torch.tensor([*of_factors, float(bias_reg[side])], dtype=torch.float32)
-        priors[side] = Prior(torch.zeros(model.k + 1), precision.diag(), per_rating)
+        precision = torch.tensor([*of_factors, float(regs[side])], **kind)
+        priors[side] = Prior(torch.zeros(model.k + 1, **kind), precision.diag(), per_rating)
     return priors
 
 FEWEST_STEPS = 1000     # of a run, if the ratings are many enough
@@ -249,9 +267,9 @@ class SGDSolver:
         check_whole('batch_size', batch_size, 1)
         if not (math.isfinite(lr) and lr > 0):
             raise ValueError(f'lr is {lr}; the learning rate must be above 0, 0.01 for example.')
-        if not (reg >= 0 and (bias_reg is None or bias_reg >= 0)):
-            raise ValueError(f'reg is {reg} and bias_reg {bias_reg}; neither may be negative.')
-        if bias_reg is None: bias_reg = bias_regularization(train)
+        regs = bias_regs(train, bias_reg, per_rating)
+        if not all(0 <= number < math.inf for number in (reg, *regs.values())):
+            raise ValueError(f'reg is {reg} and bias_reg {bias_reg}; neither may be negative or infinite.')
         self.model = model
         self.train = train
         self.epochs = epochs
@@ -262,8 +280,8 @@ class SGDSolver:
         self.seed = int(seed)
         self.epoch = 0                # epochs done
         self.rating_unit = rating_unit(train)
-        self.penalty = penalty_of(train, reg, bias_reg, per_rating, model.device)
-        self.priors = regularization_priors(model, train, reg, bias_reg, per_rating)
+        self.penalty = penalty_of(train, reg, regs, per_rating, model.device)
+        self.priors = regularization_priors(model, train, reg, regs, per_rating)
 
     def batches(self):
         "The epoch's batches."

@@ -24,16 +24,6 @@ from mfbook.variational import ActivityBins, fit_variational
 
 HOME = Path(mfbook.__file__).parent
 
-# What is known to fail in other parts of the book: a pattern of the tests' names, and why. To be emptied.
-NOT_YET = {
-    r'no_ratings_at_all': 'lesson 01: the mean of no ratings prints as nan',
-}
-
-@pytest.fixture(autouse=True)
-def not_yet(request):
-    for pattern, reason in NOT_YET.items():
-        if re.search(pattern, request.node.name): request.applymarker(pytest.mark.xfail(reason=reason))
-
 @pytest.fixture(autouse=True)
 def close_figures():
     torch.set_num_threads(1)

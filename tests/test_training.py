@@ -6,10 +6,10 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 from mfbook import training
-from mfbook.holdout import rmse, split_random
+from mfbook.holdout import bias_regularization, rating_counts, rmse, split_random
 from mfbook.model import MatrixFactorization
 from mfbook.ratings import Ratings, load_sample
-from mfbook.training import SGDSolver, adam, batches, closed_form, compiled, constant, cosine, penalized_loss, penalty_of, sgd
+from mfbook.training import SGDSolver, adam, batches, bias_regs, closed_form, compiled, constant, cosine, penalized_loss, penalty_of, sgd
 
 def small(n_users=40, n_items=30, n=600, seed=0):
     "Planted ratings: rank one plus noise."
@@ -265,11 +265,34 @@ def test_without_a_compiler_it_says_so_and_goes_on(split, monkeypatch):
     with pytest.warns(UserWarning, match=r'no C\+\+ compiler is here'): step = compiled(model)
     assert step.step_by_hand is training._step_by_hand and step(*next(batches(split.train, 64, 0)), 1., penalty_of(split.train, 0., 0.)) > 0
 
+# --- the regularization of the biases ---
+
+@pytest.mark.parametrize('per_rating', [False, True])
+def test_left_out_it_is_estimated_and_weighs_as_much_for_an_average_row(split, per_rating):
+    told = bias_regularization(split.train)
+    regs = bias_regs(split.train, None, per_rating)
+    counts = dict(zip(('user', 'item'), rating_counts(split.train)))
+    for side, count in counts.items():
+        average = count[count > 0].double().mean().item()
+        assert regs[side]*(average if per_rating else 1) == pytest.approx(told[side])
+    a, b = (MatrixFactorization(split.train, k=2) for _ in range(2))
+    learn(a, split.train, 1, per_rating=per_rating)
+    learn(b, split.train, 1, per_rating=per_rating, bias_reg=regs)
+    assert same(tensors(a), tensors(b))
+
+def test_a_default_of_float64_changes_nothing(split):
+    models = [MatrixFactorization(split.train, k=2) for _ in range(2)]
+    learn(models[0], split.train, 2)
+    torch.set_default_dtype(torch.float64)
+    try: learn(models[1], split.train, 2)
+    finally: torch.set_default_dtype(torch.float32)
+    assert same(*map(tensors, models))
+
 # --- bad input ---
 
 @pytest.mark.parametrize('bad, says', [(dict(lr=0), 'lr is 0'), (dict(lr=math.nan), 'lr is nan'), (dict(epochs=0), 'epochs is 0'),
     (dict(epochs=1.5), 'epochs is 1.5'), (dict(batch_size=0), 'batch_size is 0'), (dict(batch_size=2.5), 'batch_size is 2.5'),
-    (dict(reg=-1), 'negative'), (dict(bias_reg=math.nan), 'negative')])
+    (dict(reg=-1), 'negative'), (dict(bias_reg=math.nan), 'negative'), (dict(reg=math.inf), 'infinite'), (dict(bias_reg=dict(user=1., item=-1.)), 'negative')])
 def test_bad_settings_are_named(split, bad, says):
     with pytest.raises(ValueError, match=says): SGDSolver(MatrixFactorization(split.train, k=2), split.train, **bad)
 
