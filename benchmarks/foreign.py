@@ -14,7 +14,8 @@ machine change little.
 
 - SGD, ALS, Gibbs and variational have the settings that they have by default, on every data set.
   They are fitted once, on the whole training part, with no validation set.
-- The biases, 'tuned SGD' and 'tuned ALS' choose their settings on the validation cut of each fold.
+- The biases, 'tuned SGD' and 'tuned ALS' choose their settings on the validation cut of each fold,
+  as `tune_biases`, `tune_sgd` and `tune_als` do when they are given no grid.
 - myFM has nothing to choose. The other peers choose from a grid on the first fold's validation cut
   and keep the choice for the other folds: a small help, since that cut lies in their test parts.
 
@@ -105,23 +106,25 @@ def biases_settings(cut):
         best = tune_biases(cut.train, cut.valid)
     return {name: float(reg) for name, reg in best.items()}
 
-REGS = [dict(k=32, reg=reg) for reg in (5., 13., 40., 120.)]
-
-def sgd_settings(cut):
-    return accuracy.chosen(tune_sgd(cut.train, cut.valid, REGS, seed=cut.seed), REGS)
-
-def als_settings(cut):
-    return accuracy.chosen(tune_als(cut.train, cut.valid, REGS, seed=cut.seed), REGS)
-
 K = 32                          # factors of the book's methods by default
 DEFAULT = [dict(k=K)]
+
+def tuned(tune):
+    "The settings that `tune` finds best when it is given no grid."
+    def settings(cut):
+        best = tune(cut.train, cut.valid, k=K, seed=cut.seed).iloc[0]
+        found = {name: best[name] for name in ('reg', 'bias_reg', 'lr') if name in best}
+        plain = {name: value if value is None or isinstance(value, dict) else float(value)
+                 for name, value in found.items()}
+        return dict(k=K, **plain)
+    return settings
 
 METHODS = {
     'biases':       Method(book(fit_biases), biases_settings),
     'SGD':          Method(book(fit_sgd, seeded=True), DEFAULT),
-    'tuned SGD':    Method(book(fit_sgd, seeded=True), sgd_settings),
+    'tuned SGD':    Method(book(fit_sgd, seeded=True), tuned(tune_sgd)),
     'ALS':          Method(book(fit_als), DEFAULT),
-    'tuned ALS':    Method(book(fit_als), als_settings),
+    'tuned ALS':    Method(book(fit_als), tuned(tune_als)),
     'Gibbs':        Method(book(fit_gibbs, seeded=True), DEFAULT),
     'variational':  Method(book(fit_variational), DEFAULT),
     'myFM':         Method(myfm, grid(k=[30], sweeps=[150], burn_in=[5]), 'myfm'),

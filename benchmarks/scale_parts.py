@@ -37,7 +37,7 @@ def seconds(work):
 # Rates
 
 class Tiny(nn.Module):
-    "The student's model, as lesson 15 has it."
+    "The student's model, as lesson 02 begins with it."
     def __init__(self, n_users, n_items, k=32):
         super().__init__()
         self.users = nn.Embedding(n_users, k, max_norm=1)

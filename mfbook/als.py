@@ -18,7 +18,7 @@ from scipy.sparse import csr_array
 from torch.nn.functional import embedding_bag
 from fastcore.basics import patch
 from .model import MatrixFactorization, OTHER, check_ratings, check_whole
-from .runs import float32_on_cpu, fit, tune
+from .runs import float32_on_cpu, fit, own_grid, tune
 from .training import bias_regs, regularization_priors
 
 # %% ../nbs/09_als.ipynb #e22731aa
@@ -330,7 +330,7 @@ def solve_exact(A,   # (R, d, d) symmetric and positive definite
 
 # %% ../nbs/09_als.ipynb #2a1a38d6
 #| code-fold: true
-#| code-summary: "Show solve_draw: a random row around the best one"
+#| code-summary: "Show solve_draw: a random row around the best one, for lesson 10"
 def solve_draw(A,      # (R, d, d) symmetric and positive definite, A = L L'
                b,      # (R, d)
                sigma,  # (R,) standard deviation of the ratings of each row
@@ -444,7 +444,7 @@ def cg_rows(side, table, prior,
             start,        # (n_rows, d) rows to begin with
             steps:int=3,  # of conjugate gradients
             add=None):
-    "`update_rows` with a few steps from the rows `start` towards the exact ones."
+    "`update_rows` with a few steps from the rows `start` toward the exact ones."
     def solve(A, b, at): return solve_cg(A, b, start[at], steps)
     return update_rows(side, table, prior, solve, add=add)
 
@@ -539,11 +539,12 @@ def fit_als(model,                 # the `MatrixFactorization` to fill; starts f
 
 def tune_als(train,      # `Ratings` to learn from
              valid,      # `Ratings` that choose
-             grid,       # list of dicts: `k`, and any setting of `fit_als`
+             grid=None,  # list of dicts: `k`, and any setting of `fit_als`; None: `regularization_grid`
              seed:int=0, # of the model
              **settings  # settings that are the same for all
             ):           # a frame, best first: settings, validation RMSE (last, best), seconds
     "Fit each setting of `grid` and rank them by the last sweep's validation RMSE."
+    if grid is None: grid = own_grid(train, valid, settings)
     return tune(fit_als, train, valid, grid, seed=seed, **settings)
 
 # %% ../nbs/09_als.ipynb #15e918fb

@@ -275,7 +275,7 @@ def list_metrics(listed,     # the recommended items, best first: codes, or raw 
     most = worth[:len(relevant)].sum()           # with all hits at the top
     first = place[hit.argmax()] if hit.any() else np.inf
     return dict(
-        precision=float(hit.mean()),
+        precision=float(hit.mean()),   # of the list as it is, which may be shorter than k
         recall=float(hit.sum() / len(relevant)),
         ndcg=float(hit @ worth / most),
         mrr=float(1 / first))
@@ -432,7 +432,7 @@ def report(models:dict,          # name -> anything with `predict(ratings)` and 
            k:int=10,             # length of the lists
            n:int=1000,           # draws of the users
            relevant:float=None): # as in `ranking`
-    "Compare models on one test set: RMSE, MAE and list metrics, with paired intervals over users."
+    "Compare models on one test set: RMSE, MAE and list metrics, with 95% intervals over users, paired for differences."
     if reference is None:
         but_the_mean = [name for name in models if name != 'mean']
         reference = but_the_mean[0] if but_the_mean else 'mean'

@@ -65,7 +65,7 @@ def draw_wishart(df:float, # degrees of freedom, more than d-1
 
 # %% ../nbs/10_gibbs.ipynb #558c6ec9
 CENTER_ROWS = 2.     # the paper's beta0: that the mean of all rows is 0 counts as much as two rows
-SCATTER_BEFORE = 0.03 # of the factors, in all, in units of the ratings: where rows are few, factors stay small
+SCATTER_BEFORE = 0.03  # scale of the factors before any rows are seen, in units of the ratings (W0)
 FEATURE_ROWS = 100.  # that a feature does not matter counts as much as a hundred rows
 
 class NormalWishart(NamedTuple):
@@ -426,9 +426,8 @@ TIMES = 4
 
 # %% ../nbs/10_gibbs.ipynb #85c8cb13
 #| code-fold: true
-#| code-summary: "Show the features, which these chains do without"
+#| code-summary: "Show the features, for later"
 @float32_on_cpu()
-
 def who_rated_what(ratings,          # `Ratings`; their values are not looked at
                    features:int=16): # features of each row; fewer on a side with fewer than 40 rows for each
     "What the pattern of ratings says of users and of items: a 1 and features, two of (n, 1+features)."

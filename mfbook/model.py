@@ -40,7 +40,7 @@ class MatrixFactorization(nn.Module):
                  ratings,              # `Ratings` that give sizes, ids, rating range and mean
                  k:int=32,             # number of latent factors; 0 leaves the mean and the biases
                  seed:int=0,           # of the random factors
-                 init_std:float=0.05,  # of the first factors, in square roots of the ratings' standard deviation
+                 init_std:float=0.05,  # standard deviation of the first factors, in roots of the ratings' standard deviation
                  device=None):         # where the tensors are to be
         super().__init__()
         check_whole('k', k, 0)
@@ -95,6 +95,8 @@ def _allocate(self:MatrixFactorization, k:int):
         self.register_buffer(f'{side}_prior_per_rating', torch.tensor(False, device='cpu'))
 
 # %% ../nbs/02_model.ipynb #02a1000a
+#| code-fold: true
+#| code-summary: "Show rating_unit"
 def rating_unit(ratings):
     "The standard deviation of the ratings, in their own units; above 0 even if all are equal."
     deviation = ratings.values.std(correction=0)
@@ -170,6 +172,8 @@ def check_ratings(model, name:str, ratings):
     model.check_codes(ratings)
 
 # %% ../nbs/02_model.ipynb #f148571f
+#| code-fold: true
+#| code-summary: "Show predict"
 @patch
 @torch.no_grad()
 def predict(self:MatrixFactorization,
@@ -351,6 +355,8 @@ def scores_of(self:MatrixFactorization, rows):
     return (self.mean + b_u + b_i + p @ q.T).float()
 
 # %% ../nbs/02_model.ipynb #61e94470
+#| code-fold: true
+#| code-summary: "Show scores"
 @patch
 @torch.no_grad()
 def scores(self:MatrixFactorization,

@@ -78,7 +78,7 @@ def _check_order(movies, item_ids):
 # %% ../nbs/01_ratings.ipynb #35695298
 @dataclass(frozen=True, repr=False, eq=False)
 class Ratings:
-    """Ratings of items by users: codes and values in short arrays, and the raw ids that the codes stand for.
+    """Ratings of items by users: codes and values in arrays, and the raw ids that the codes stand for.
 
     Immutable: what is taken from it is new, and has the same codes."""
     users: torch.Tensor               # (n,) int32, user codes, 0..n_users-1

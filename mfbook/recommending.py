@@ -234,7 +234,7 @@ def _called_nearly(wanted, titles):
 #| code-summary: "Show find_film"
 def find_film(films,   # a model or `Ratings`: whatever has ids and titles
               film):   # a raw id, or a title or words of one, with or without the year
-    "The item code of the one item that is meant. ValueError asks back if it is none or several."
+    "The item code of the one item that is meant. ValueError with suggestions if none or several fit."
     ids = films.item_ids
     known = positions_of(ids, film)
     if known: return known[0]
@@ -268,7 +268,7 @@ def principal_axes(rows, n:int=2): # (m, k) float64
     mean = rows.mean(0)
     _, lengths, directions = torch.linalg.svd(rows - mean, full_matrices=False)
     directions = directions[:n]
-    # The sign of a direction is arbitrary; we choose the one that has the row farthest out on its positive side.
+    # The sign of a direction is arbitrary. Choose it so that the row farthest out is on the positive side.
     places = (rows - mean) @ directions.T                # (m, n)
     farthest = places.abs().argmax(0, keepdim=True)      # (1, n)
     sign = places.gather(0, farthest).sign()

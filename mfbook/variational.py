@@ -29,7 +29,7 @@ def covariance_in_gram(covariances): # (B, d, d) of rows [factors, bias], d = k+
     return M.T @ covariances @ M
 
 # %% ../nbs/11_variational.ipynb #7a7cea15
-# Rows of each bin whose covariances are averaged: many enough for a mean, and little work beside a sweep.
+# Rows of each bin whose covariances are averaged: enough for a mean, and little work beside a sweep.
 SAMPLED_ROWS = 32
 SAMPLED_RATINGS = 2**17   # of long rows fewer, so that they have at most twice this many ratings,
 FEWEST_ROWS = 4           # but no fewer than these
@@ -77,7 +77,7 @@ def _arrange_sample(self:ActivityBins, row_codes, col_codes, n_rows, n_cols):
 
 # %% ../nbs/11_variational.ipynb #1dc8760e
 #| code-fold: true
-#| code-summary: "Show covariances, which computes them"
+#| code-summary: "Show covariances and total, the mean covariance of each bin and the sum of all"
 @patch
 def covariances(self:ActivityBins, table, precision, noise_variance, add):
     """The mean covariance of each bin's rows, (B, d, d), given the other side's `table`.
@@ -136,7 +136,7 @@ def mean_prior(rows,        # (n, d) means of rows [factors, bias]
 
 # %% ../nbs/11_variational.ipynb #6915faa0
 #| code-fold: true
-#| code-summary: "Show PartialStart, which lesson 15 makes"
+#| code-summary: "Show PartialStart, which lesson 15 uses"
 class PartialStart(NamedTuple):
     "Where to start if the model holds items found from the ratings of a share of the users."
     noise_variance: float     # of a rating around its prediction

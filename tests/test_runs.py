@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from test_model import TENSORS, few, filled
 
 import mfbook.runs as runs
-from mfbook.als import fit_als
+from mfbook.als import fit_als, tune_als
 from mfbook.gibbs import fit_gibbs
 from mfbook.holdout import BiasSolver, concat, fit_biases_koren, folds, rmse, split_random
 from mfbook.model import SIDES, MatrixFactorization
@@ -742,6 +742,23 @@ def test_tune_takes_any_method_and_hands_on_what_it_takes(split):
     assert seen == [(2, 5., 7, None, start[2, 1]), (3, 2., 7, None, start[3, 1]), (2, 4., 7, None, start[2, 9])]
     assert frame.reg.tolist() == [2., 4., 5.] and frame.valid.tolist() == [4., 8., 10.] and frame.best.tolist() == [2., 3., 3.]
     assert frame.best_sweep.tolist() == [2, 1, 1] and frame.seconds.tolist() == [1.5]*3
+
+@pytest.mark.parametrize('tuner', [tune_sgd, tune_als], ids=['sgd', 'als'])
+def test_without_a_grid_tuning_reaches_from_many_factors_to_the_tuned_biases(sample, tuner):
+    "The grid's ends: with validation ratings that are noise, no factors and the biases' own choice; so it is never worse than these."
+    train = sample.train.take(slice(0, 4000))
+    noise = Ratings(train.users[:800], train.items[:800], train.values[torch.randperm(4000)[:800]], None, train.user_ids, train.item_ids, train.rating_range)
+    frame = tuner(train, noise, k=4, progress=False)
+    assert frame.reg.nunique() == 4 and {None} < {None if b is None else tuple(b) for b in frame.bias_reg}
+    best = tune_biases(train, noise, (1, 2, 3, 5, 8, 13, 21, 34, 55))
+    assert dict(user=best['reg_user'], item=best['reg_item']) in frame.bias_reg.tolist()
+    assert frame.valid.min() <= rmse(biases(train, **best).predict(noise), noise)*1.002
+
+def test_what_the_caller_has_settled_is_not_tried(split):
+    frame = tune_als(split.train, split.valid, k=2, sweeps=2, reg=7., progress=False)
+    assert list(frame.columns[:2]) == ['bias_reg', 'valid'] and len(frame) == 2
+    assert set(tune_sgd(split.train, split.valid, k=2, epochs=1, lr=.1, progress=False).columns) == {'reg', 'bias_reg', 'valid', 'best', 'best_sweep', 'seconds'}
+    with pytest.raises(ValueError, match='give a grid'): tune_als(split.train, split.valid, per_rating=True)
 
 def test_tuning_takes_the_best_of_the_grid_on_validation(sample):
     grid = 0, 1, 4, 16

@@ -188,7 +188,7 @@ PUBLIC = {
     'model': 'MatrixFactorization Row Prior',
     'holdout': 'rating_counts Split split_random split_by_time split_last folds rmse mae concat fit_biases_koren bias_regularization BiasSolver',
     'training': 'batches Penalty penalty_of penalized_loss OptimizerStep sgd adam closed_form compiled cosine constant SGDSolver',
-    'runs': 'History fit fit_biases fit_sgd tune tune_biases tune_sgd cross_validate',
+    'runs': 'History fit fit_biases fit_sgd tune tune_biases tune_sgd regularization_grid cross_validate',
     'evaluation': 'bootstrap interval squared_errors slices calibration worst_films list_metrics ranking Report report',
     'recommending': 'films_where recommend recommend_all similar find_film film_map plot_map list_facts cautious favorites_beside',
     'newcomers': 'my_ratings learn_prior why plot_why',
