@@ -40,7 +40,7 @@ class MatrixFactorization(nn.Module):
                  ratings,              # `Ratings` that give sizes, ids, rating range and mean
                  k:int=32,             # number of latent factors; 0 leaves the mean and the biases
                  seed:int=0,           # of the random factors
-                 init_std:float=0.05,  # standard deviation of the first factors, in roots of the ratings' standard deviation
+                 init_std:float=0.05,  # scale of the first factors, in roots of the ratings' standard deviation
                  device=None):         # where the tensors are to be
         super().__init__()
         check_whole('k', k, 0)

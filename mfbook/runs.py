@@ -466,7 +466,7 @@ def regularization_grid(train,           # `Ratings` to learn from
                         settled=(),      # names of settings that are not to be tried
                         **more           # further settings: the values to try
                        ):                # a list of dicts, for `tune`
-    "Settings with many factors or hardly any, and with the biases' regularization estimated or chosen by `tune_biases`."
+    "Settings to try: `reg` from 5 to 120, and `bias_reg` estimated or chosen by `tune_biases`."
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')      # of the edge of our own grid
         best = tune_biases(train, valid, BIAS_REGS)
