@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from configparser import ConfigParser
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from pkgutil import resolve_name
@@ -20,11 +21,12 @@ import pytest
 import torch
 from mfbook import cli, movielens
 from mfbook.cli import main
+from mfbook.gibbs import fit_gibbs
 from mfbook.holdout import rmse, split_random
 from mfbook.model import MatrixFactorization
 from mfbook.ratings import Ratings, load_sample
 from mfbook.recommending import recommend
-from mfbook.runs import fit_biases
+from mfbook.runs import fit_biases, fit_sgd
 from mfbook.variational import VariationalSolver, fit_variational
 
 root = Path(__file__).resolve().parent.parent
@@ -130,13 +132,17 @@ def test_each_method(run, tmp_path, method, sweeps, k):
     assert record['errors'][-1]['method'] == method and len(record['errors']) == (2 if method == 'biases' else 3)
     assert MatrixFactorization.load(tmp_path/'m').k == k
 
-@pytest.mark.parametrize('method', ['sgd', 'gibbs'])
-def test_methods_get_the_seed(run, tmp_path, method):
-    "Another seed, another model."
+@pytest.mark.parametrize('method, fit', [('sgd', fit_sgd), ('gibbs', partial(fit_gibbs, keep=2, sweeps=22))])
+def test_methods_get_the_seed(run, tmp_path, method, fit):
+    "Of the batches and of the draws, not only of the first factors."
     data = write(tmp_path/'r.csv', *(f'{u},{i},{1 + (u*i) % 5},0' for u in range(20) for i in range(10)))
-    for seed in (0, 1):
-        assert run('fit', data, '--method', method, '--sweeps', 22, '--k', 1, '--seed', seed, '--test', 0, '--out', tmp_path/str(seed))[0] == 0
-    assert not same(tmp_path/'0', tmp_path/'1')
+    ratings = movielens.load_ratings(data)
+    model = MatrixFactorization(ratings, 1, seed=3)
+    fit(model, ratings, seed=3, progress=False)
+    model.save(tmp_path/'ours')
+    sweeps = ['--sweeps', 22] if method == 'gibbs' else []
+    assert run('fit', data, '--method', method, *sweeps, '--k', 1, '--seed', 3, '--test', 0, '--out', tmp_path/'m')[0] == 0
+    assert same(tmp_path/'ours', tmp_path/'m')
 
 def test_the_default_is_that_of_the_book(capsys):
     args = cli.make_parser().parse_args(['fit', 'x'])
@@ -217,10 +223,10 @@ def test_evaluate_counts_unknown_ids(run, file, model, tmp_path):
 # ---- recommend and similar
 
 def test_recommend_leaves_out_what_is_seen(run, file, model, ratings):
-    status, out, err = run('recommend', file, '--user', 42, '--seen', 'sample', '-n', 5, '--json')
+    status, out, err = run('recommend', file, '--user', 42, '--seen', 'sample', '-n', 50, '--json')
     assert (status, err) == (0, '')
     items = json.loads(out)['items']
-    expected = recommend(model, 42, ratings, n=5)
+    expected = recommend(model, 42, ratings, n=50)
     assert [item['title'] for item in items] == expected.title.tolist()
     assert [item['predicted'] for item in items] == expected.predicted.tolist()
     rated = set(ratings.item_ids[ratings.items[ratings.users == ratings.user_ids.tolist().index(42)].numpy()].tolist())
@@ -297,7 +303,8 @@ BAD = {
     'no such model': (1, 'evaluate nowhere sample', 'mfbook fit DATA --out nowhere'),
     'a folder for a model': (1, 'evaluate empty sample', 'empty does not exist'),
     'an unreadable model': (1, 'similar broken Alien', 'damaged or no safetensors file'),
-    'an unknown user': (1, 'recommend MODEL --user 9999', '--like "TITLE=RATING"'),
+    'an unknown user': (1, 'recommend MODEL --user 9999', 'mfbook: error: no user with the id'),
+    'what to do about one': (1, 'recommend MODEL --user 9999', 'known by ratings: --like "TITLE=RATING"\n'),
     'an unknown title': (1, 'similar MODEL Aliem', 'or Alien (1979)'),
     'an ambiguous title': (1, 'similar MODEL Star_Wars', '9 titles go by'),
     'two faults in likes': (1, 'recommend MODEL --like Aliem=5 --like Heat=9', 'Did you mean'),
@@ -446,7 +453,7 @@ def test_a_pipe_that_nobody_reads(file):
     "Like `mfbook recommend ... | head -0`: quiet, and done."
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run([sys.executable, '-m', 'mfbook', 'recommend', file, '--user', '1', '--seen', 'sample', '-n', '9000'],
+    done = subprocess.run([sys.executable, '-m', 'mfbook', 'recommend', file, '--user', '1', '--seen', 'sample', '-n', '3'],
                           cwd=root, env=bare(), stdout=writer, stderr=subprocess.PIPE, text=True)
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, '')
