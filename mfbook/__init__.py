@@ -4,14 +4,16 @@ import os
 import sys
 from pathlib import Path
 
+def _one_thread():
+    "A forked child has none of the threads that torch made in its parent, and would wait for them for ever."
+    if 'torch' in sys.modules:
+        sys.modules['torch'].set_num_threads(1)
+
+if hasattr(os, 'register_at_fork'):
+    os.register_at_fork(after_in_child=_one_thread)
+
 def import_lessons():
-    "Import every lesson. A later one adds methods to the classes of earlier ones: with all of them, they are there."
-    import torch
-
-    # A forked child has none of the threads that torch made in its parent, and would wait for them for ever.
-    if hasattr(os, 'register_at_fork'):
-        os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
-
+    "Import every lesson. A later one adds methods to the classes of earlier ones: with all imported, they are there."
     from . import (ratings, model, holdout, training, runs, evaluation, recommending, newcomers, als, gibbs, variational,
                    movielens, scale)
 

@@ -162,7 +162,9 @@ def run_fit(args):
         args.parser.error('biases have no factors; leave out --k')
     k = 0 if args.method == 'biases' else args.k or 32
     checkpoint = args.checkpoint or f'{args.out}.checkpoint'
-    checkpoints = [f'{checkpoint}.test', checkpoint]
+    if Path(checkpoint) == args.out:
+        args.parser.error('--out and --checkpoint name the same file')
+    checkpoints = [f'{checkpoint}.test', checkpoint] if args.test else [checkpoint]
     for path in (args.out, *checkpoints): check_place(path)
     ratings = load_data(args.data)
     for path in checkpoints:
@@ -173,9 +175,9 @@ def run_fit(args):
         rows, n_test = _measure(ratings, args.test, checkpoints[0], settings)
         _stage(f'fitting all {len(ratings):,} ratings')
         model = fitted(ratings, checkpoint=checkpoint, **settings)
+        model.save(args.out)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(_what_is_kept(checkpoints)) from None
-    model.save(args.out)
     for path in checkpoints: Path(path).unlink(missing_ok=True)
 
     record = dict(model=str(args.out), **settings, ratings=len(ratings), test_ratings=n_test,

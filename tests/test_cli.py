@@ -200,6 +200,7 @@ def test_a_checkpoint_of_another_run_is_refused(run, tmp_path, monkeypatch):
     words = ['fit', 'sample', '--test', 0, '--sweeps', 2, '--out', tmp_path/'m', '--checkpoint', tmp_path/'mine']
     assert run(*words, '--k', 2)[0] == 130 and (tmp_path/'mine').exists()
     status, _, err = run(*words, '--k', 3)
+    assert err.startswith(f'mfbook: going on from {tmp_path/"mine"}\n')
     assert status == 1 and 'belongs to another run (k was 2, is 3)' in err and err.count('\n') == 2
 
 # ---- evaluate
@@ -326,6 +327,7 @@ BAD = {
     'a share above 1': (2, 'fit sample --test 2', 'such as 0.1'),
     'a share that is no number': (2, 'fit sample --test nan', 'such as 0.1'),
     'factors of biases': (2, 'fit sample --method biases --k 3', 'leave out --k'),
+    'one place for two files': (2, 'fit sample --out m --checkpoint ./m', 'name the same file'),
     'a like without a rating': (2, 'recommend MODEL --like Alien', 'write it as in "Alien=4"'),
     'a like of no title': (2, 'recommend MODEL --like =4', 'write it as in "Alien=4"'),
     'a like that is no number': (2, 'recommend MODEL --like Alien=five', "'five'"),
