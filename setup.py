@@ -28,7 +28,7 @@ setup(
     python_requires='>=' + cfg['min_python'],
     install_requires=cfg['requirements'].split(),
     extras_require={'dev': cfg['dev_requirements'].split()},
-    entry_points={'nbdev': ['mfbook=mfbook._modidx:d']},
+    entry_points={'nbdev': ['mfbook=mfbook._modidx:d'], 'console_scripts': cfg['console_scripts'].split()},
     classifiers=[
         'Development Status :: 3 - Alpha',
         'Intended Audience :: Education',

@@ -1,12 +1,29 @@
 """A book you can run: matrix factorization for recommenders."""
 __version__ = "0.2.0"
 import os
-import torch
+import sys
+from pathlib import Path
 
-# A forked child has none of the threads that torch made in its parent, and would wait for them for ever.
+def _one_thread():
+    "A forked child has none of the threads that torch made in its parent, and would wait for them for ever."
+    if 'torch' in sys.modules:
+        sys.modules['torch'].set_num_threads(1)
+
 if hasattr(os, 'register_at_fork'):
-    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
+    os.register_at_fork(after_in_child=_one_thread)
 
-# A later lesson adds methods to the classes of earlier ones: with all lessons imported, they are there for everybody.
-from . import (ratings, model, holdout, training, runs, evaluation, recommending, newcomers, als, gibbs, variational,
-               movielens, scale)
+def import_lessons():
+    "Import every lesson. A later one adds methods to the classes of earlier ones: with all imported, they are there."
+    from . import (ratings, model, holdout, training, runs, evaluation, recommending, newcomers, als, gibbs, variational,
+                   movielens, scale)
+
+def _is_the_command():
+    "Whether this process is `mfbook ...` or `python -m mfbook ...`."
+    program = sys.argv[0] if getattr(sys, 'argv', None) else ''
+    if program == '-m':
+        return ('-m', 'mfbook') in zip(sys.orig_argv, sys.orig_argv[1:])
+    return Path(program).stem == 'mfbook'
+
+# The command answers `--help` without torch; it imports the lessons when there is work to do.
+if not _is_the_command():
+    import_lessons()

@@ -55,7 +55,8 @@ def test_the_wheel_says_what_settings_say(wheel):
     asked = [r for r in meta.get_all('Requires-Dist') if 'extra ==' not in r]
     assert sorted(re.split(r'\W', r)[0] for r in asked) == sorted(re.split(r'\W', r)[0] for r in cfg.requirements.split())
     assert not any(re.match(r'fastcore.*<', r) for r in asked), 'no upper bound for fastcore at run time'
-    assert 'mfbook=mfbook._modidx:d' in z.read(next(n for n in z.namelist() if n.endswith('entry_points.txt'))).decode().replace(' ', '')
+    entries = z.read(next(n for n in z.namelist() if n.endswith('entry_points.txt'))).decode().replace(' ', '')
+    assert 'mfbook=mfbook._modidx:d' in entries and f'[console_scripts]\n{cfg.console_scripts}\n' in entries
 
 IMPORT_ALL = '''
 import importlib, importlib.metadata, pkgutil, sys

@@ -10,7 +10,7 @@ root = Path(__file__).resolve().parent.parent
 cfg = get_config(root/'settings.ini')
 lessons = sorted((root/'nbs').glob('[0-9][0-9]_*.ipynb'))
 number = {p.stem[3:]: int(p.stem[:2]) for p in lessons if '#| default_exp' in p.read_text(encoding='utf-8')}    # module -> its lesson; 00 has none
-HAND_WRITTEN = ['mfbook/__init__.py', 'mfbook/all.py']
+HAND_WRITTEN = ['mfbook/__init__.py', 'mfbook/__main__.py', 'mfbook/all.py']
 modules = sorted(p for p in (root/'mfbook').glob('*.py') if p.stem in number)
 every_module = dict(argvalues=modules, ids=lambda p: p.stem)
 
@@ -35,7 +35,7 @@ def test_modules_are_in_step_with_the_notebooks(tmp_path):
     def files(top): return {p.relative_to(top).as_posix(): p.read_text(encoding='utf-8')
                             for p in [*top.glob('mfbook/**/*.py'), top/'pyproject.toml']}
     new, old = files(tmp_path), files(root)
-    assert {p.stem for p in tmp_path.glob('mfbook/*.py')} == {*number, '__init__', '_modidx', 'all'}
+    assert {p.stem for p in tmp_path.glob('mfbook/*.py')} == {*number, '__init__', '__main__', '_modidx', 'all'}
     assert sorted(set(old) - set(new)) == [], 'modules that no notebook exports'
     assert [f for f in new if new[f] != old.get(f)] == [], 'out of step with the notebooks: run make export'
 
