@@ -113,10 +113,10 @@ def tuned(tune):
     "The settings that `tune` finds best when it is given no grid."
     def settings(cut):
         best = tune(cut.train, cut.valid, k=K, seed=cut.seed).iloc[0]
-        found = {name: best[name] for name in ('reg', 'bias_reg', 'lr') if name in best}
-        plain = {name: value if value is None or isinstance(value, dict) else float(value)
-                 for name, value in found.items()}
-        return dict(k=K, **plain)
+        found = dict(k=K, reg=float(best.reg), bias_reg=best.bias_reg)
+        if 'lr' in best: found['lr'] = float(best.lr)
+        if 'epochs' in best: found['epochs'] = int(best.epochs)
+        return found
     return settings
 
 METHODS = {

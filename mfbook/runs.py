@@ -494,8 +494,8 @@ def tune_sgd(train,       # `Ratings` to learn from
              seed:int=0,  # of the model and the batches
              **settings   # settings of `fit_sgd` that are the same for all
             ):            # a frame, best first, see `tune`
-    "`tune` for `fit_sgd`. Without a `grid` it tries a threefold learning rate as well."
-    if grid is None: grid = own_grid(train, valid, settings, lr=(0.01, 0.03))
+    "`tune` for `fit_sgd`. Without a `grid` it trains for 40 epochs, and tries a threefold learning rate as well."
+    if grid is None: grid = own_grid(train, valid, settings, lr=(0.01, 0.03), epochs=(40,))
     return tune(fit_sgd, train, valid, grid, seed=seed, **settings)
 
 # %% ../nbs/05_runs.ipynb #0e6f6be3

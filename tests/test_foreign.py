@@ -1,5 +1,6 @@
 "The benchmark on foreign ratings: what it reads, what each method is fitted with, what it writes; it resumes."
 import subprocess, sys, warnings
+from functools import partial
 from pathlib import Path
 import numpy as np
 import pandas as pd
@@ -7,6 +8,7 @@ import pytest
 from mfbook.holdout import concat, rmse
 from mfbook.model import MatrixFactorization
 from mfbook.ratings import Ratings
+from mfbook import runs
 from mfbook.runs import fit_sgd
 
 root = Path(__file__).parent.parent
@@ -62,11 +64,14 @@ def test_what_is_not_here_is_left_out_and_said(data, capsys, monkeypatch):
 def quick(monkeypatch):
     "Short runs with two factors, and a grid of two."
     monkeypatch.setattr(foreign, 'DEFAULT', [dict(k=2)])
-    monkeypatch.setattr(foreign, 'REGS', [dict(k=2, reg=reg) for reg in (5., 20.)])
+    monkeypatch.setattr(foreign, 'K', 2)
+    monkeypatch.setattr(runs, 'REGS', (5., 20.))
+    monkeypatch.setattr(runs, 'BIAS_REGS', (2, 8))
     for name in BOOK:
         fit, settings, package = foreign.METHODS[name]
         if settings == [dict(k=32)]: settings = [dict(k=2)]
         if name == 'Gibbs': settings = [dict(k=2, sweeps=12, burn_in=4, keep=3)]
+        if name == 'tuned SGD': settings = foreign.tuned(partial(runs.tune_sgd, epochs=1, lr=.03))
         monkeypatch.setitem(foreign.METHODS, name, foreign.Method(fit, settings, package))
 
 @pytest.mark.parametrize('method', BOOK)
