@@ -197,7 +197,7 @@ PUBLIC = {
     'als': 'ALSSolver fit_als tune_als',
     'gibbs': 'who_rated_what Draws GibbsSolver fit_gibbs effective_size coverage',
     'variational': 'VariationalSolver fit_variational',
-    'movielens': 'load_ratings load_fold',
+    'movielens': 'datasets download load_ratings load_fold',
     'scale': 'Synthetic synthetic_ratings start_on_parts',
     'cli': 'main',
 }
