@@ -355,12 +355,7 @@ def run_data(args):
 
 # %% ../nbs/18_cli.ipynb #1800002c
 #| code-fold: true
-#| code-summary: "Show download, which is there when lesson 14 has it"
-def can_download():
-    "Whether lesson 14 has `download`. Its text is read, since importing it would import torch."
-    source = Path(mfbook.__file__).with_name('movielens.py').read_text(encoding='utf-8')
-    return '\ndef download(' in source
-
+#| code-summary: "Show download, which calls lesson 14"
 def run_download(args):
     "Get a data set."
     from mfbook import movielens
@@ -378,7 +373,8 @@ a first round, with the ratings that ship:
   mfbook recommend model.safetensors --like "Alien=5" --like "Toy Story (1995)=3"
   mfbook similar model.safetensors "Alien"
 
-DATA is the word sample, or a MovieLens folder, zip or rating file.
+DATA is the word sample, the name of a downloaded data set such as ml-100k, or a MovieLens
+folder, zip or rating file.
 Exit status: 0 done, 1 something failed, 2 a bad command line, 130 Ctrl-C.
 '''
 FIT = '''Fit a model to ratings, and save it.
@@ -396,7 +392,7 @@ SIMILAR = 'List the items whose factors point most nearly the same way.'
 DATA = '''List the copies that are kept of data once read.
 
 They make reading it again faster. Delete them whenever you like.'''
-DOWNLOAD = 'Get a data set from its publisher.'
+DOWNLOAD = 'Get a MovieLens data set from GroupLens, its publisher.'
 
 def _add(commands, name, run, about, example):
     "A new command, with what all commands take."
@@ -413,7 +409,7 @@ def _add_model(parser):
 
 def _add_data(parser):
     parser.add_argument('data', metavar='DATA',
-                        help='sample, or a MovieLens folder, zip or rating file')
+                        help='sample, a name such as ml-100k, or a MovieLens folder, zip or file')
 
 def _add_number(parser, default=10):
     parser.add_argument('-n', type=whole_from(1), default=default,
@@ -426,7 +422,7 @@ def make_parser():
     commands = parser.add_subparsers(title='commands', metavar='COMMAND')
 
     fit = _add(commands, 'fit', run_fit, FIT,
-               'mfbook fit ml-100k.zip --k 16 --out films.safetensors')
+               'mfbook fit ml-100k --k 16 --out films.safetensors')
     _add_data(fit)
     fit.add_argument('--method', choices=METHODS, default=METHODS[0], metavar='METHOD',
                      help='%(choices)s (default: %(default)s)')
@@ -465,10 +461,9 @@ def make_parser():
     _add_number(similar)
 
     _add(commands, 'data', run_data, DATA, 'mfbook data')
-    if can_download():
-        download = _add(commands, 'download', run_download, DOWNLOAD, 'mfbook download ml-100k')
-        download.add_argument('name', metavar='NAME', help='of the data set, such as ml-100k')
-        download.add_argument('--folder', metavar='FOLDER', help='where it goes')
+    download = _add(commands, 'download', run_download, DOWNLOAD, 'mfbook download ml-100k')
+    download.add_argument('name', metavar='NAME', help='of the data set, such as ml-100k')
+    download.add_argument('--folder', metavar='FOLDER', help='where it goes')
     return parser
 
 # %% ../nbs/18_cli.ipynb #18000032

@@ -286,15 +286,9 @@ def test_data(run, tmp_path, monkeypatch, file):
 def test_download_is_there_when_its_function_is(run, tmp_path, monkeypatch):
     def download(name, folder=None, progress=None): return Path(folder)/f'{name}.zip'
     monkeypatch.setattr(movielens, 'download', download, raising=False)
-    monkeypatch.setattr(cli, 'can_download', lambda: True)
     assert 'download' in run('--help')[1]
     status, out, err = run('download', 'ml-100k', '--folder', tmp_path)
     assert (status, out, err) == (0, f'{tmp_path/"ml-100k.zip"}\n', '')
-    monkeypatch.setattr(cli, 'can_download', lambda: False)
-    assert 'download' not in run('--help')[1] and run('download', 'ml-100k')[0] == 2
-
-def test_download_is_found_where_it_is():
-    assert cli.can_download() == hasattr(movielens, 'download')
 
 # ---- bad input: one line on standard error, nothing on standard output, and the exit status
 
