@@ -248,10 +248,11 @@ def _parse(source, how, stars):
     "A rating file as a frame, at the speed of pandas's C reader. ValueError if anything is wrong."
     frame = pd.read_csv(source, dtype=COLUMNS, **how)
     lowest = frame.min(numeric_only=True, skipna=False)
-    highest = frame['rating'].max()
+    highest = frame[['rating', 'timestamp']].max()
 
     right = lowest.userId >= 0 and lowest.movieId >= 0
-    right = right and lowest.rating >= stars[0] and highest <= stars[1]     # False for a NaN
+    right = right and lowest.rating >= stars[0] and highest.rating <= stars[1]     # False for a NaN
+    right = right and lowest.timestamp >= -LATEST and highest.timestamp <= LATEST
     if not right or not isinstance(frame.index, pd.RangeIndex):
         raise ValueError('there are no ratings')
     return frame

@@ -145,6 +145,10 @@ def to_frame(self:Ratings):
 # %% ../nbs/01_ratings.ipynb #0af04bcc
 #| code-fold: true
 #| code-summary: "Show the check of a column of numbers, and of a column of ids"
+LONGEST = 60     # characters of a faulty value that an error shows
+
+def _shown(text): return text if len(text) <= LONGEST else text[:LONGEST] + '...'
+
 def _fault_of(value, lowest, highest, whole):
     "What is wrong with a value that should be a number in this range; None if nothing is."
     if pd.isna(value) or str(value).strip() == '':
@@ -152,8 +156,9 @@ def _fault_of(value, lowest, highest, whole):
     try:
         number = float(value)
     except (TypeError, ValueError):
-        return f'{value!r} is not a number'
+        return f'{_shown(repr(value))} is not a number'
 
+    value = _shown(str(value))
     if not np.isfinite(number):
         return f'{value} is not a finite number'
     if whole and number % 1 != 0:
@@ -184,7 +189,7 @@ def check_numbers(column:pd.Series,    # what should be numbers
     # Only now, and for one value, look slowly for words.
     row = int(right.argmin())
     value = column.iloc[row]
-    fault = _fault_of(value, lowest, highest, whole) or f'{value!r} is not a number'
+    fault = _fault_of(value, lowest, highest, whole) or f'{_shown(repr(value))} is not a number'
     if ' is outside ' in fault: fault += if_outside
     place = f'line {column.index[row]}' if of_file else f'row {row} (df.iloc[{row}])'
     raise ValueError(f'{place}, column {column.name!r}: {fault}')

@@ -147,6 +147,52 @@ def whole_file(path):
         os.unlink(tmp)
         raise
 
+# %% ../nbs/05_runs.ipynb #ea1e8612
+#| code-fold: true
+#| code-summary: "Show how tensors and text are written with a checksum, and read"
+def _checksum(tensors, meta):
+    "The SHA-256 of all that a file holds."
+    digest = hashlib.sha256(json.dumps(meta, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f'{name} {tensor.dtype} {tuple(tensor.shape)}'.encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+def write_tensors(path,
+                  tensors,   # a dict of name -> tensor on the CPU, no two in the same memory
+                  meta):     # a dict of name -> string
+    "Write a safetensors file with a checksum, whole or not at all. OSError names the path and the reason."
+    meta = meta | {'sha256': _checksum(tensors, meta)}
+    try:
+        with whole_file(path) as tmp: save_file(tensors, tmp, metadata=meta)
+    except (OSError, SafetensorError) as e:
+        kind = type(e) if isinstance(e, OSError) else OSError
+        raise kind(f'{path} could not be written ({e}). If there was an older file, it is as it was.') from None
+
+def read_tensors(path, advice):
+    "The tensors and the strings of a safetensors file. ValueError, with advice, if it is none."
+    try:
+        with safe_open(path, 'pt') as file:
+            meta = file.metadata() or {}
+            # Copies, so that what is read outlives its file.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
+    except (SafetensorError, OSError) as e:
+        raise ValueError(f'{path} is damaged or no safetensors file ({e}). {advice}') from None
+    return tensors, meta
+
+def check_sum(path, tensors, meta, advice):
+    "ValueError if the checksum that `write_tensors` wrote does not fit. It is taken out of `meta`."
+    if meta.pop('sha256', None) != _checksum(tensors, meta):
+        raise ValueError(f'{path} is damaged: its checksum does not fit. {advice}')
+
+# What goes wrong with a file whose checksum fits, but that we did not write.
+NOT_OURS = (KeyError, IndexError, TypeError, AttributeError, RuntimeError, ValueError)
+
+def _not_ours(path, error, advice):
+    "The error for such a file, in one line."
+    reason = ' '.join(str(error).split())
+    return ValueError(f'{path} is damaged: {reason} is missing or wrong. {advice}')
+
 # %% ../nbs/05_runs.ipynb #53c4f609
 #| code-fold: true
 #| code-summary: "Show fingerprint, a checksum of the ratings"
@@ -196,27 +242,50 @@ def describe(thing,       # a solver, or a step of SGD
         described[f'group {number}'] = {n: value for n, value in group.items() if n != 'params'}
     return described
 
-# %% ../nbs/05_runs.ipynb #e29e4ac8
+# %% ../nbs/05_runs.ipynb #05000010
 #| code-fold: true
-#| code-summary: "Show how a checkpoint is read, and refused if it is damaged or of another run"
-def _read_checkpoint(path, settings):
-    "The state at `path`; an error that says what to do if it is not of a run with these `settings`."
-    try: state = torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as e:
-        raise ValueError(f'{path} is damaged or no checkpoint of a fit ({type(e).__name__}). '
-                         'Delete it to start afresh.') from None
+#| code-summary: "Show how a state becomes tensors and text, and a state again"
+def _pack_state(value, tensors):
+    "A state as JSON can hold it. Its tensors go into the dict `tensors`, and their names stay."
+    if torch.is_tensor(value):
+        name = f'tensor {len(tensors)}'
+        tensors[name] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        return {'tensor': name}
+    if isinstance(value, dict):      # as pairs, because names in JSON are strings
+        return {'dict': [[name, _pack_state(part, tensors)] for name, part in value.items()]}
+    if isinstance(value, (list, tuple)): return [_pack_state(part, tensors) for part in value]
+    return value.item() if isinstance(value, np.generic) else value
 
-    parts = {'settings', 'model', 'solver', 'rows', 'best_sweep', 'best'}
-    if not isinstance(state, dict) or parts - state.keys():
-        raise ValueError(f'{path} is no checkpoint of a fit. '
-                         'Choose another name for the checkpoint.')
+def _unpack_state(value, tensors):
+    "The state that `_pack_state` packed."
+    if isinstance(value, list): return [_unpack_state(part, tensors) for part in value]
+    if not isinstance(value, dict): return value
+    if 'tensor' in value: return tensors[value['tensor']]
+    return {name: _unpack_state(part, tensors) for name, part in value['dict']}
 
-    other = _differences(state['settings'], settings)
-    if other:
-        raise ValueError(f'{path} belongs to another run ({"; ".join(other)}). '
-                         'Delete it to start afresh, or choose another name.')
+def write_checkpoint(path, state):
+    "Write a state of tensors, numbers, strings, lists and dicts, whole or not at all."
+    tensors = {}
+    text = json.dumps(_pack_state(state, tensors))
+    write_tensors(path, tensors, dict(format='mfbook checkpoint', state=text))
+
+AFRESH = 'Delete it to start afresh, or choose another name.'
+
+def read_checkpoint(path):
+    "The state of a checkpoint, a dict. ValueError says what is wrong with the file, and what to do."
+    tensors, meta = read_tensors(path, AFRESH)
+    if meta.get('format') != 'mfbook checkpoint':
+        raise ValueError(f'{path} is no checkpoint of a fit. Choose another name for the checkpoint.')
+    check_sum(path, tensors, meta, AFRESH)
+    try:
+        state = _unpack_state(json.loads(meta['state']), tensors)
+        if not isinstance(state, dict): raise ValueError('the state')
+    except NOT_OURS as e: raise _not_ours(path, e, AFRESH) from None
     return state
 
+# %% ../nbs/05_runs.ipynb #e29e4ac8
+#| code-fold: true
+#| code-summary: "Show how a run is told from the one of a checkpoint"
 def _differences(old, new):
     "In words, what is not the same in two dicts of settings."
     old = _flat(old)
@@ -236,38 +305,69 @@ def _short(value, longest=40):
     text = str(value)
     return text if len(text) <= longest else text[:longest] + '...'
 
+# %% ../nbs/05_runs.ipynb #05000011
+#| code-fold: true
+#| code-summary: "Show what a state must have in common with that of this solver"
+def _check_like(given, own):
+    "ValueError if what is both in the state `given` and in our `own` is not of the same kind."
+    if given is None or own is None: return          # it comes in a later sweep
+    if isinstance(given, dict) and isinstance(own, dict):
+        for name in given.keys() & own.keys(): _check_like(given[name], own[name])
+    elif isinstance(given, list) and isinstance(own, (list, tuple)):
+        for pair in zip(given, own): _check_like(*pair)
+    elif _kind(given) != _kind(own):
+        raise ValueError(f'{_kind(own)} (it is {_kind(given)})')
+
+def _kind(value):
+    "In words, what a part of a state is: for a tensor its type and shape."
+    if torch.is_tensor(value): return f'a {value.dtype} tensor of the shape {tuple(value.shape)}'
+    if isinstance(value, (int, float, np.generic)): return 'a number'
+    return f'a {type(value).__name__}'
+
+def _check_rows(rows, unit, best_sweep):
+    "ValueError if these are not the rows of the sweeps 1, 2, 3, ..."
+    numbers = [row[unit] for row in rows]
+    values = [value for row in rows for value in row.values()]
+    numeric = all(value is None or isinstance(value, (int, float)) for value in values)
+    in_order = numbers == list(range(1, len(rows) + 1))
+    if not (numeric and in_order and best_sweep in range(len(rows) + 1)):
+        raise ValueError('the record of the sweeps')
+
 # %% ../nbs/05_runs.ipynb #676ff19b
 @patch
 def write(self:Run, path, settings):
     "Write all that the next sweep depends on to `path`, whole or not at all."
     state = dict(settings=settings,
                  model=self.model.state_dict(),
-                 solver=_storable(self.solver.state_dict()),
+                 solver=self.solver.state_dict(),
                  rows=self.rows,
                  best_sweep=self.best_sweep,
                  best=self.best)
-    with whole_file(path) as tmp: torch.save(state, tmp)
+    write_checkpoint(path, state)
 
 # %% ../nbs/05_runs.ipynb #0500000a
 @patch
-def resume(self:Run, path, settings):
-    "Go on from where `write` was called last, if it ever was."
-    if not Path(path).exists(): return
-    state = _read_checkpoint(path, settings)
+def take(self:Run, state):
+    "Go on from a state that `write` wrote."
+    _check_like(state['best'], self.model.state_dict())
+    _check_like(state['solver'], self.solver.state_dict())
+    _check_rows(state['rows'], self.unit, state['best_sweep'])
     self.model.load_state_dict(state['model'])
     self.solver.load_state_dict(state['solver'])
     self.rows = state['rows']
     self.best_sweep = state['best_sweep']
     self.best = state['best']
 
-# %% ../nbs/05_runs.ipynb #0500000b
-#| code-fold: true
-#| code-summary: "Show how a solver's state is made storable"
-def _storable(value):
-    "A solver's state with plain numbers for NumPy's, which a file without code cannot hold."
-    if isinstance(value, dict): return {name: _storable(part) for name, part in value.items()}
-    if isinstance(value, (list, tuple)): return [_storable(part) for part in value]
-    return value.item() if isinstance(value, np.generic) else value
+@patch
+def resume(self:Run, path, settings):
+    "Go on from where `write` was called last, if it ever was. ValueError if the file is damaged or of another run."
+    if not Path(path).exists(): return
+    state = read_checkpoint(path)
+    try:
+        other = _differences(state['settings'], settings)
+        if not other: self.take(state)
+    except NOT_OURS as e: raise _not_ours(path, e, AFRESH) from None
+    if other: raise ValueError(f'{path} belongs to another run ({"; ".join(other)}). {AFRESH}')
 
 # %% ../nbs/05_runs.ipynb #589ee3f8
 #| code-fold: true
@@ -528,19 +628,6 @@ def cross_validate(fit,              # `fit_sgd`, `fit_als` or another: (model, 
                          seconds=seconds))
     return pd.DataFrame(rows).set_index('fold')
 
-# %% ../nbs/05_runs.ipynb #ea1e8612
-#| code-fold: true
-#| code-summary: "Show the checksum"
-FORMAT = 2     # 1 had one `per_rating` for the priors of both sides, in the metadata
-
-def _checksum(tensors, meta):
-    "The SHA-256 of all that a file holds."
-    digest = hashlib.sha256(json.dumps(meta, sort_keys=True).encode())
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f'{name} {tensor.dtype} {tuple(tensor.shape)}'.encode())
-        digest.update(tensor.numpy().tobytes())
-    return digest.hexdigest()
-
 # %% ../nbs/05_runs.ipynb #eedede14
 #| code-fold: true
 #| code-summary: "Show how ids and titles become tensors"
@@ -562,29 +649,25 @@ def _pack_ids(name, ids, tensors):
 @patch
 def save(self:MatrixFactorization,
          path):   # where to; an older file there is replaced, once the new one is whole
-    "Write the model with ids, titles, range and prior as a safetensors file, whole or not at all."
+    "Write the model with ids, titles, range and prior as a safetensors file, whole or not at all. OSError if it can't be written."
     tensors = {name: t.detach().cpu().contiguous() for name, t in self.state_dict().items()}
     meta = dict(format='mfbook', version=str(FORMAT), rating_range=json.dumps(self.rating_range))
     _pack_ids('user_ids', self.user_ids, tensors)
     _pack_ids('item_ids', self.item_ids, tensors)
     if self.movies is not None: tensors['movies'] = _pack_text(self.movies.to_json(orient='columns'))
-    meta['sha256'] = _checksum(tensors, meta)
-    with whole_file(path) as tmp: save_file(tensors, tmp, metadata=meta)
+    write_tensors(path, tensors, meta)
 
 # %% ../nbs/05_runs.ipynb #b1c1dfa8
 #| code-fold: true
 #| code-summary: "Show how a file is read and checked"
+FORMAT = 2     # 1 had one `per_rating` for the priors of both sides, in the metadata
+AGAIN = 'Train again, or restore a copy.'
+
 def _read_file(path):
     "The tensors and the metadata of a file that `save` wrote. ValueError for any other file."
     if not Path(path).is_file():
         raise FileNotFoundError(f'{path} does not exist. model.save(path) writes such a file.')
-    try:
-        with safe_open(path, 'pt') as file:
-            meta = file.metadata() or {}
-            # Copies, so that the model outlives the file it came from.
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
-    except (SafetensorError, OSError) as e:
-        raise ValueError(f'{path} is damaged or no safetensors file ({e}). Train again, or restore a copy.') from None
+    tensors, meta = read_tensors(path, AGAIN)
 
     version = meta.get('version', '')
     if meta.get('format') != 'mfbook':
@@ -594,8 +677,7 @@ def _read_file(path):
     if int(version) > FORMAT:
         raise ValueError(f'{path} has the format {version}, and this mfbook knows formats up to {FORMAT}. '
                          'Install a newer mfbook.')
-    if meta.pop('sha256', None) != _checksum(tensors, meta):
-        raise ValueError(f'{path} is damaged: its checksum does not fit. Train again, or restore a copy.')
+    check_sum(path, tensors, meta, AGAIN)
     return tensors, meta
 
 # %% ../nbs/05_runs.ipynb #45674a36
@@ -645,6 +727,4 @@ def load(cls:MatrixFactorization,
     "The model saved at `path`. ValueError says what is wrong with the file."
     tensors, meta = _read_file(path)
     try: return _unpack(cls, tensors, meta).to(device)
-    except (KeyError, IndexError, TypeError, AttributeError, RuntimeError, ValueError) as e:
-        reason = ' '.join(str(e).split())
-        raise ValueError(f'{path} is damaged: {reason} is missing or wrong. Train again, or restore a copy.') from None
+    except NOT_OURS as e: raise _not_ours(path, e, AGAIN) from None
