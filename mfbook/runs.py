@@ -25,6 +25,7 @@ from safetensors.torch import save_file
 from tqdm import tqdm
 from .holdout import BiasSolver, folds, mae, rmse
 from .model import MatrixFactorization, SIDES, check_ratings, check_whole, rating_unit
+from .ratings import series_of
 from .training import SGDSolver, adam, cosine
 
 # %% ../nbs/05_runs.ipynb #f23fff4f
@@ -349,7 +350,7 @@ def write(self:Run, path, settings):
 @patch
 def take(self:Run, state):
     "Go on from a state that `write` wrote."
-    _check_like(state['best'], self.model.state_dict())
+    if state['best'] is not None: self.model.load_state_dict(state['best'])     # it fits
     _check_like(state['solver'], self.solver.state_dict())
     _check_rows(state['rows'], self.unit, state['best_sweep'])
     self.model.load_state_dict(state['model'])
@@ -654,7 +655,9 @@ def save(self:MatrixFactorization,
     meta = dict(format='mfbook', version=str(FORMAT), rating_range=json.dumps(self.rating_range))
     _pack_ids('user_ids', self.user_ids, tensors)
     _pack_ids('item_ids', self.item_ids, tensors)
-    if self.movies is not None: tensors['movies'] = _pack_text(self.movies.to_json(orient='columns'))
+    if self.movies is not None:
+        movies = self.movies.drop(columns='movieId', errors='ignore')     # the item ids are there already
+        tensors['movies'] = _pack_text(movies.to_json(orient='columns'))
     write_tensors(path, tensors, meta)
 
 # %% ../nbs/05_runs.ipynb #b1c1dfa8
@@ -699,20 +702,21 @@ def _unpack_ids(name, tensors, meta):
     ids[:] = [text[start:end] for start, end in zip([0, *ends], ends)]
     return ids
 
-def _unpack_movies(tensors, meta):
+def _unpack_movies(tensors, meta, item_ids):
     "The frame of the films, with the types it had; None if there was none."
     if 'movies' in tensors: text = _unpack_text(tensors.pop('movies'))
     elif 'movies' in meta: text = meta['movies']                               # format 1
     else: return None
     columns = json.loads(text)
     frame = pd.DataFrame({name: list(column.values()) for name, column in columns.items()})
+    if 'movieId' not in frame: frame.insert(0, 'movieId', series_of(item_ids))
     return frame.astype({'year': 'Int16'}) if 'year' in frame else frame
 
 def _unpack(cls, tensors, meta):
     "The model that `save` packed into tensors and metadata."
     user_ids = _unpack_ids('user_ids', tensors, meta)
     item_ids = _unpack_ids('item_ids', tensors, meta)
-    movies = _unpack_movies(tensors, meta)
+    movies = _unpack_movies(tensors, meta, item_ids)
     rating_range = tuple(json.loads(meta['rating_range']))
     per_rating = json.loads(meta['prior_per_rating']) if meta['version'] == '1' else None
     return cls.from_state(tensors, user_ids, item_ids, movies, rating_range, per_rating)
