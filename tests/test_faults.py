@@ -3,12 +3,12 @@
 A file is the old one or the new one, whole, and a run that is taken up again ends at the same tensors. With MFBOOK_FULL=1
 there are a hundred moments instead of six: `make faults`.
 """
-import errno, json, os, random, resource, shutil, signal, subprocess, sys, time, traceback, warnings
+import json, os, random, resource, shutil, signal, subprocess, sys, time, traceback, warnings
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
@@ -339,3 +339,65 @@ def test_a_full_disk_while_a_copy_is_written(full_disk, folder, monkeypatch):
     ratings = load_ratings(folder, cache=False)
     assert identical(load_ratings(folder), ratings)
     assert os.listdir(full_disk) == ['filler']
+
+# ---- odd worlds
+
+DAY = '''
+import sys, warnings
+import torch
+torch.set_num_threads(1)
+from mfbook.all import *
+ratings = load_ratings('ä ö/ml 1')
+model = MatrixFactorization(ratings, k=2)
+fit_sgd(model, ratings, epochs=2, checkpoint='ä ö/ein Lauf', progress=True)
+model.save('ä ö/ein Modell.safetensors')
+print(MatrixFactorization.load('ä ö/ein Modell.safetensors').predict(ratings).sum().item())
+'''
+
+@posix
+def test_a_day_in_an_odd_world(tmp_path, folder):
+    "A dumb terminal, the C locale, no home, a folder for copies that is not there; spaces and umlauts in every path."
+    place = tmp_path/'ä ö'
+    place.mkdir()
+    folder.rename(place/'ml 1')
+    changed = dict(PYTHONPATH=str(root), TERM='dumb', LC_ALL='C', XDG_CACHE_HOME=str(place/'kein Ordner'), OMP_NUM_THREADS='1')
+    left_out = ('HOME', 'USER', 'LOGNAME', 'LANG', 'MFBOOK_CACHE', 'PYTHONUTF8', 'PYTHONIOENCODING', 'CI')
+    env = {name: value for name, value in os.environ.items() if name not in left_out} | changed
+    done = subprocess.run([sys.executable, '-c', DAY], cwd=tmp_path, env=env, capture_output=True, timeout=300)
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
+
+    ratings = load_ratings(place/'ml 1', cache=False)
+    model = MatrixFactorization(ratings, k=2)
+    fit_sgd(model, ratings, epochs=2, progress=False)
+    assert float(done.stdout) == pytest.approx(model.predict(ratings).sum().item(), rel=1e-6)
+    assert b'2/2' in done.stderr, 'the progress bar'
+    names = sorted(path.name for path in place.iterdir())
+    assert names == ['ein Lauf', 'ein Modell.safetensors', 'kein Ordner', 'ml 1']
+    assert len(list((place/'kein Ordner').rglob('*.safetensors'))) == 1
+
+@linux
+def test_a_disk_that_may_not_be_written(full_disk, folder, monkeypatch):
+    "It can be read; what wants to write there says so."
+    if not os.path.ismount(full_disk): pytest.skip('no disk can be mounted here')
+    monkeypatch.setenv('MFBOOK_CACHE', str(full_disk/'cache'))
+    old = saved_model(0)
+    old.save(full_disk/'m')
+    shutil.copy(folder/'ratings.csv', full_disk)
+    subprocess.run(['mount', '-o', 'remount,ro', str(full_disk)], check=True)
+
+    ratings = load_ratings(full_disk)
+    assert identical(ratings, load_ratings(folder, cache=False))
+    assert same(MatrixFactorization.load(full_disk/'m'), old)
+    with pytest.raises(OSError, match='/m could not be written .*Read-only'): saved_model(1).save(full_disk/'m')
+    with pytest.raises(OSError, match='/run could not be written .*Read-only'): run_fit('ALS', full_disk/'run')
+    assert sorted(os.listdir(full_disk)) == ['m', 'ratings.csv']
+
+@pytest.mark.parametrize('names', [('ALS', 'SGD', 'biases'), ('ALS', 'ALS', 'ALS')])
+def test_three_fits_at_once(tmp_path, names):
+    "In three threads of one process: into three checkpoints, or into one and the same."
+    alone = {name: run_fit(name)[0] for name in names}
+    with ThreadPoolExecutor(3) as pool:
+        for _ in range(2):                                     # the second time each finds its run complete
+            models = list(pool.map(lambda name: run_fit(name, tmp_path/name)[0], names))
+            assert all(same(model, alone[name]) for name, model in zip(names, models))
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(set(names))
