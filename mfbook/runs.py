@@ -25,7 +25,7 @@ from safetensors.torch import save_file
 from tqdm import tqdm
 from .holdout import BiasSolver, folds, mae, rmse
 from .model import MatrixFactorization, SIDES, check_ratings, check_whole, rating_unit
-from .ratings import series_of
+from .ratings import check_range, series_of
 from .training import SGDSolver, adam, cosine
 
 # %% ../nbs/05_runs.ipynb #f23fff4f
@@ -664,6 +664,7 @@ def save(self:MatrixFactorization,
 #| code-fold: true
 #| code-summary: "Show how a file is read and checked"
 FORMAT = 2     # 1 had one `per_rating` for the priors of both sides, in the metadata
+LONGEST_VERSION = 9     # digits
 AGAIN = 'Train again, or restore a copy.'
 
 def _read_file(path):
@@ -675,8 +676,8 @@ def _read_file(path):
     version = meta.get('version', '')
     if meta.get('format') != 'mfbook':
         raise ValueError(f"{path} is a safetensors file, but not one of mfbook's.")
-    if not version.isdecimal():
-        raise ValueError(f'{path} is damaged: its format version is {meta.get("version")!r}.')
+    if not version.isdecimal() or len(version) > LONGEST_VERSION:
+        raise ValueError(f'{path} is damaged: its format version is {_short(version)!r}.')
     if int(version) > FORMAT:
         raise ValueError(f'{path} has the format {version}, and this mfbook knows formats up to {FORMAT}. '
                          'Install a newer mfbook.')
@@ -716,8 +717,10 @@ def _unpack(cls, tensors, meta):
     "The model that `save` packed into tensors and metadata."
     user_ids = _unpack_ids('user_ids', tensors, meta)
     item_ids = _unpack_ids('item_ids', tensors, meta)
+    for ids in (user_ids, item_ids):
+        if ids.ndim != 1 or ids.dtype.kind not in 'iO' or not series_of(ids).is_unique: raise ValueError('an id')
     movies = _unpack_movies(tensors, meta, item_ids)
-    rating_range = tuple(json.loads(meta['rating_range']))
+    rating_range = check_range(json.loads(meta['rating_range']))
     per_rating = json.loads(meta['prior_per_rating']) if meta['version'] == '1' else None
     return cls.from_state(tensors, user_ids, item_ids, movies, rating_range, per_rating)
 

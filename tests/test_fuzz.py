@@ -245,6 +245,32 @@ def odd_table(chance):
 
 def plain_id(raw): return raw if isinstance(raw, str) else int(raw)
 
+NOT_A_NUMBER = [torch.tensor(3), torch.ones(2), np.array([1, 2]), [1], 1j, {1}]
+FOUND_IN_TABLES = {
+    'a tuple of an array': ([(1, 2, 3., np.array([1, 2]))], "row 0 .*'timestamp'.* is not a number"),
+    **{f'a rating that is {value!r}': ({'userId': [1, 1], 'movieId': [1, 2], 'rating': ['3', value]}, "row 1 .*'rating': .* is not a number") for value in NOT_A_NUMBER},
+    'a long rating': ({'userId': [1], 'movieId': [1], 'rating': ['x'*100_000]}, "row 0 .*'rating': .* is not a number"),
+    'rows, one of them no dict': ([{'userId': 1, 'movieId': 1, 'rating': 1}, 3], 'a list of rows'),
+}
+
+@pytest.mark.parametrize('what', FOUND_IN_TABLES)
+def test_tables_that_once_went_wrong(what):
+    table, says = FOUND_IN_TABLES[what]
+    with pytest.raises(ValueError, match=says) as refusal: Ratings.from_frame(table)
+    assert len(str(refusal.value)) < 500
+
+HALF = {'userId': ['a\ud800', 'a\ud800', 'a\ud800'], 'movieId': ['x\udc00', 'y', 'y'], 'rating': [1., 2., 3.]}
+
+@pytest.mark.parametrize('table', [HALF, list(zip(*HALF.values())), [dict(zip(HALF, row)) for row in zip(*HALF.values())]], ids=['a dict', 'rows', 'dicts'])
+def test_half_letters_go_all_the_way(tmp_path, table):
+    "An id may be any string; a title gets a question mark."
+    with pytest.warns(UserWarning, match='left out 1 of 3'): ratings = Ratings.from_frame(table, titles={'x\udc00': 'A\ud800 (1999)', 'y': 'B'})
+    model = MatrixFactorization(ratings, k=1)
+    model.save(tmp_path/'m')
+    for it in (ratings, MatrixFactorization.load(tmp_path/'m')):
+        assert it.user_ids.tolist() == ['a\ud800'] and it.item_ids.tolist() == ['x\udc00', 'y'] and it.titles([0, 1]) == ['A? (1999)', 'B']
+        assert it.movies.movieId.tolist() == ['x\udc00', 'y']
+
 def test_tables_of_anything(tmp_path):
     loaded = []
     names = ("userId", "movieId", "rating", "timestamp", "frame", "row", "dict", "a list of", "ids", "scale", "number")
@@ -327,7 +353,7 @@ def usable(model):
     "A model that came through can be used."
     model.scores(0)
     model.titles(range(model.n_items))
-    model.user_code(model.user_ids.tolist()[0])
+    assert model.user_code(model.user_ids.tolist()[0]) == 0
     model.predict({'userId': model.user_ids[:1], 'movieId': model.item_ids[:1]})
     repr(model)
 
