@@ -8,10 +8,11 @@ __all__ = ['load_ratings', 'load_fold']
 # %% ../nbs/14_movielens.ipynb #81e4f6d5
 #| code-fold: true
 #| code-summary: "Show the imports"
+from csv import reader
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
-import csv, hashlib, io, mmap, os, re, warnings, zipfile, zlib
+import hashlib, io, mmap, os, re, warnings, zipfile, zlib
 import numpy as np
 import pandas as pd
 import torch
@@ -231,11 +232,12 @@ def _column_names(file, data, layout):
     "The names of a rating file's columns, from its first line or as they always were."
     if not layout.header: return list(COLUMNS)
     first_line = data[:HEAD].splitlines()[0].decode('utf-8-sig', 'replace')
-    names = next(csv.reader([first_line], delimiter=layout.sep))
+    names = next(reader([first_line], delimiter=layout.sep))
     for column in COLUMNS:
         found = names.count(column)
         if found != 1:
-            raise ValueError(f'{_name_of(file)}, line 1: {found or "no"} column{"s"*(found > 1)} {column!r} among {_named(names)}, '
+            what = f'{found} columns' if found else 'no column'
+            raise ValueError(f'{_name_of(file)}, line 1: {what} {column!r} among {_named(names)}, '
                              f'separated by {layout.sep!r}. For other tables: pd.read_csv, '
                              'then Ratings.from_frame(df, user=..., item=..., rating=...)')
     return names

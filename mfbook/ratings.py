@@ -136,7 +136,7 @@ def take(self:Ratings,
 #| code-fold: true
 #| code-summary: "Show how columns become a frame, whatever letters they hold"
 def frame_of(columns):
-    "The pandas frame of a dict of columns. Half a letter, which pandas's own strings can't hold, stays a Python string."
+    "The pandas frame of a dict of columns. Half letters, which pandas can't hold, stay in strings of Python."
     try: return pd.DataFrame(columns)
     except UnicodeError:
         return pd.DataFrame({name: pd.Series(list(column), dtype=object) for name, column in columns.items()})

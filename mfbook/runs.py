@@ -650,7 +650,9 @@ def _pack_ids(name, ids, tensors):
 @patch
 def save(self:MatrixFactorization,
          path):   # where to; an older file there is replaced, once the new one is whole
-    "Write the model with ids, titles, range and prior as a safetensors file, whole or not at all. OSError if it can't be written."
+    """Write the model with ids, titles, range and prior as a safetensors file, whole or not at all.
+
+    OSError if it can't be written."""
     tensors = {name: t.detach().cpu().contiguous() for name, t in self.state_dict().items()}
     meta = dict(format='mfbook', version=str(FORMAT), rating_range=json.dumps(self.rating_range))
     _pack_ids('user_ids', self.user_ids, tensors)
