@@ -9,11 +9,13 @@ SPEC    = settings.ini constraints.txt setup.py
 export CHECK = import sys; v = sys.version_info[:2]; v >= (3, 11) or sys.exit('mfbook needs Python 3.11 or newer. \
   $(PYTHON) is %d.%d; name another, as in: make demo PYTHON=python3.12' % v)
 
-.PHONY: help demo test export book docs preview browser readme peers scale clean
+.PHONY: help demo test faults fuzz export book docs preview browser readme peers scale clean
 
 help:
 	@echo 'make demo     install into .venv, train on the ratings that ship, print the table and ten films'
 	@echo 'make test     install the development tools as well, and run every test'
+	@echo 'make faults   kill fits, saves and copies at a hundred moments each (some minutes)'
+	@echo 'make fuzz     read over ten thousand damaged files and odd tables (some minutes)'
 	@echo 'make export   write mfbook/*.py from the notebooks'
 	@echo 'make book     execute every notebook again and store its outputs'
 	@echo 'make docs     build the site into _docs/, and README.md'
@@ -29,6 +31,12 @@ demo: .venv/ready
 
 test: .venv/ready-dev
 	@$(PY) -m pytest
+
+faults: .venv/ready-dev
+	@MFBOOK_FULL=1 $(PY) -m pytest tests/test_faults.py
+
+fuzz: .venv/ready-dev
+	@MFBOOK_FULL=1 $(PY) -m pytest tests/test_fuzz.py
 
 export: .venv/ready-dev
 	@$(PY) -c 'from nbdev.doclinks import nbdev_export; nbdev_export()'

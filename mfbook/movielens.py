@@ -9,6 +9,7 @@ __all__ = ['datasets', 'download', 'load_ratings', 'load_fold']
 #| code-fold: true
 #| code-summary: "Show the imports"
 from contextlib import contextmanager, suppress
+from csv import reader
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -351,7 +352,7 @@ OTHER_SCALE = ('. If it is right, say what the scale is: '
 def _check_part(part, first_line, layout):
     "Look for faults in some lines of a rating file, a frame of strings. ValueError names the first."
     if not isinstance(part.index, pd.RangeIndex):
-        raise ValueError(f'line {first_line}: more fields than {list(part)}')
+        raise ValueError(f'line {first_line}: more fields than {_named(part)}')
     part = part.set_axis(part.index + first_line).dropna(how='all')
 
     short = part.iloc[:, -1].isna()
@@ -434,16 +435,31 @@ def _text_of(file):
 # %% ../nbs/14_movielens.ipynb #3d41f6d9
 #| code-fold: true
 #| code-summary: "Show how the column names are found"
-HEAD = 2**16      # bytes that hold the first line for sure
+HEAD = 2**16            # bytes that hold the first line for sure
+MOST_FIELDS = 1000      # in a line of them: pandas takes a millisecond for each field that is too many
+COLUMNS_SHOWN = 9       # in an error, and so many letters of each
+NAME_SHOWN = 60
+
+def _check_head(data, name, layout_sep):
+    "Refuse a file with an endless line at its beginning, by which pandas would count the columns."
+    for number, line in enumerate(data[:HEAD].splitlines(), 1):
+        if line.count(layout_sep.encode()) >= MOST_FIELDS:
+            raise ValueError(f'{name}, line {number}: more than {MOST_FIELDS:,} fields')
+
+def _named(columns):
+    "A list of column names for an error, shortened."
+    return str([str(column)[:NAME_SHOWN] for column in list(columns)[:COLUMNS_SHOWN]])
 
 def _column_names(file, data, layout):
     "The names of a rating file's columns, from its first line or as they always were."
     if not layout.header: return list(COLUMNS)
     first_line = data[:HEAD].splitlines()[0].decode('utf-8-sig', 'replace')
-    names = first_line.replace('"', '').split(layout.sep)
+    names = next(reader([first_line], delimiter=layout.sep))
     for column in COLUMNS:
-        if column not in names:
-            raise ValueError(f'{_name_of(file)}, line 1: no column {column!r} among {names}, '
+        found = names.count(column)
+        if found != 1:
+            what = f'{found} columns' if found else 'no column'
+            raise ValueError(f'{_name_of(file)}, line 1: {what} {column!r} among {_named(names)}, '
                              f'separated by {layout.sep!r}. For other tables: pd.read_csv, '
                              'then Ratings.from_frame(df, user=..., item=..., rating=...)')
     return names
@@ -470,10 +486,11 @@ def _parse(source, how, stars):
     "A rating file as a frame, at the speed of pandas's C reader. ValueError if anything is wrong."
     frame = pd.read_csv(source, dtype=COLUMNS, **how)
     lowest = frame.min(numeric_only=True, skipna=False)
-    highest = frame['rating'].max()
+    highest = frame[['rating', 'timestamp']].max()
 
     right = lowest.userId >= 0 and lowest.movieId >= 0
-    right = right and lowest.rating >= stars[0] and highest <= stars[1]     # False for a NaN
+    right = right and lowest.rating >= stars[0] and highest.rating <= stars[1]     # False for a NaN
+    right = right and lowest.timestamp >= -LATEST and highest.timestamp <= LATEST
     if not right or not isinstance(frame.index, pd.RangeIndex):
         raise ValueError('there are no ratings')
     return frame
@@ -483,6 +500,7 @@ def _read(file, layout):
     "A rating file as a frame with `COLUMNS`, checked. ValueError names the file, the line and the column."
     name = _name_of(file)
     data = _text_of(file)
+    _check_head(data, name, layout.sep)
     how = _arguments(file, data, layout)
     source = _source(file, data, layout)
     ends = data[-1:] == b'\n'
@@ -521,9 +539,9 @@ def _fault_beside(text, how, names):
         frame = pd.read_csv(io.StringIO(text), **how | AS_STRINGS)
         for name in names:
             if name not in frame:
-                return f'no column {name!r} among {list(frame)[:NAMES_SHOWN]}'
+                return f'no column {name!r} among {_named(frame)}'
         if not isinstance(frame.index, pd.RangeIndex):
-            return f'line {first_line}: more fields than {list(frame)[:NAMES_SHOWN]}'
+            return f'line {first_line}: more fields than {_named(frame)}'
 
         frame = frame.set_axis(frame.index + first_line).dropna(how='all')
         check_numbers(frame['movieId'], 0, LARGEST_ID, whole=True, of_file=True)
@@ -537,6 +555,7 @@ def _table(file, sep, names):
     if not file.exists(): return None
     data = _bytes(file)
     _refuse_utf_16(data, _name_of(file))
+    _check_head(data, _name_of(file), sep)
     try:
         text = data.decode('utf-8-sig')
     except UnicodeDecodeError:

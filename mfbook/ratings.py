@@ -10,6 +10,7 @@ __all__ = ['Ratings', 'load_sample']
 #| code-summary: "Show the imports of the module"
 from dataclasses import dataclass, replace
 from importlib.resources import files
+from numbers import Real
 from pathlib import Path
 from typing import NamedTuple
 import math, warnings, zipfile
@@ -131,6 +132,20 @@ def take(self:Ratings,
                    values=self.values[rows],
                    timestamps=times)
 
+# %% ../nbs/01_ratings.ipynb #0af04bcb
+#| code-fold: true
+#| code-summary: "Show how columns become a frame, whatever letters they hold"
+def frame_of(columns):
+    "The pandas frame of a dict of columns. Half letters, which pandas can't hold, stay in strings of Python."
+    try: return pd.DataFrame(columns)
+    except UnicodeError:
+        return pd.DataFrame({name: pd.Series(list(column), dtype=object) for name, column in columns.items()})
+
+def series_of(ids):
+    "The pandas series of raw ids (n,), with the same care for half letters."
+    try: return pd.Series(ids)
+    except UnicodeError: return pd.Series(ids, dtype=object)
+
 # %% ../nbs/01_ratings.ipynb #e8c83dda
 @patch
 def to_frame(self:Ratings):
@@ -140,26 +155,40 @@ def to_frame(self:Ratings):
                'rating': self.values.numpy()}
     if self.timestamps is not None:
         columns['timestamp'] = self.timestamps.numpy()
-    return pd.DataFrame(columns)
+    return frame_of(columns)
 
 # %% ../nbs/01_ratings.ipynb #0af04bcc
 #| code-fold: true
 #| code-summary: "Show the check of a column of numbers, and of a column of ids"
+LONGEST = 60     # characters of a faulty value that an error shows
+
+def _shown(text): return text if len(text) <= LONGEST else text[:LONGEST] + '...'
+
 def _fault_of(value, lowest, highest, whole):
     "What is wrong with a value that should be a number in this range; None if nothing is."
-    if pd.isna(value) or str(value).strip() == '':
+    if pd.api.types.is_scalar(value) and (pd.isna(value) or str(value).strip() == ''):
         return 'nothing is there'
     try:
         number = float(value)
     except (TypeError, ValueError):
-        return f'{value!r} is not a number'
+        return f'{_shown(repr(value))} is not a number'
 
+    value = _shown(str(value))
     if not np.isfinite(number):
         return f'{value} is not a finite number'
     if whole and number % 1 != 0:
         return f'{value} is not a whole number'
     if not lowest <= number <= highest:
         return f'{value} is outside {lowest:,.10g} to {highest:,.10g}'
+
+def _as_numbers(column):
+    "Numbers, and texts of numbers, as numbers; NaN for anything else."
+    try:
+        numbers = pd.to_numeric(column, errors='coerce')
+        if numbers.dtype.kind != 'c': return numbers
+    except TypeError: pass                    # for an array or a tensor within the column
+    real = column.map(lambda value: isinstance(value, (Real, str)))
+    return pd.to_numeric(column.where(real), errors='coerce')
 
 def check_numbers(column:pd.Series,    # what should be numbers
                   lowest, highest,     # the range that they must lie in
@@ -172,7 +201,7 @@ def check_numbers(column:pd.Series,    # what should be numbers
 
     kind = np.float64 if whole else np.float32
     with np.errstate(over='ignore', invalid='ignore'):
-        numbers = pd.to_numeric(column, errors='coerce')
+        numbers = _as_numbers(column)
         numbers = numbers.to_numpy(kind, na_value=np.nan)
         right = np.isfinite(numbers)
         right &= numbers >= kind(lowest)
@@ -184,7 +213,7 @@ def check_numbers(column:pd.Series,    # what should be numbers
     # Only now, and for one value, look slowly for words.
     row = int(right.argmin())
     value = column.iloc[row]
-    fault = _fault_of(value, lowest, highest, whole) or f'{value!r} is not a number'
+    fault = _fault_of(value, lowest, highest, whole) or f'{_shown(repr(value))} is not a number'
     if ' is outside ' in fault: fault += if_outside
     place = f'line {column.index[row]}' if of_file else f'row {row} (df.iloc[{row}])'
     raise ValueError(f'{place}, column {column.name!r}: {fault}')
@@ -225,9 +254,7 @@ def as_frame(data,           # a table of any kind
     if isinstance(data, np.ndarray) and data.dtype.names:
         return pd.DataFrame({name: data[name] for name in data.dtype.names})
     if isinstance(data, dict):
-        try: return pd.DataFrame(data)
-        except UnicodeError:                    # half a letter, which pandas's own strings cannot hold
-            return pd.DataFrame({name: pd.Series(list(column), dtype=object) for name, column in data.items()})
+        try: return frame_of(data)
         except (TypeError, ValueError):
             raise ValueError('the columns of this dict are of different lengths.') from None
     if isinstance(data, (list, tuple, np.ndarray)):
@@ -240,11 +267,18 @@ def as_frame(data,           # a table of any kind
     raise ValueError('a frame is wanted, with a row for each rating; '
                      f'this is a {library}.{type(data).__name__}. {hint}')
 
+def _width(row):
+    "The number of entries in a row; 0 for what is no row."
+    is_row = isinstance(row, (list, tuple)) or getattr(row, 'ndim', 0) == 1
+    return len(row) if is_row else 0
+
 def _frame_of_rows(rows, names, least):
     "The frame of a list of tuples, of dicts, or of an array with two dimensions."
-    if len(rows) and isinstance(rows[0], dict): return pd.DataFrame(list(rows))
+    if len(rows) and all(isinstance(row, dict) for row in rows):
+        found = dict.fromkeys(name for row in rows for name in row)
+        return frame_of({name: [row.get(name) for row in rows] for name in found})
 
-    widths = {len(row) if np.ndim(row) == 1 else 0 for row in rows}
+    widths = {_width(row) for row in rows}
     right = all(least <= width <= len(names) for width in widths)
     if len(widths) > 1 or not right:
         wanted = ', '.join(str(name) for name in names)
@@ -255,7 +289,7 @@ def _frame_of_rows(rows, names, least):
     if not len(rows):
         return pd.DataFrame({name: [] for name in names})
     columns = zip(*rows)
-    return pd.DataFrame({name: list(column) for name, column in zip(names, columns)})
+    return frame_of({name: list(column) for name, column in zip(names, columns)})
 
 NAMED = 10     # columns that an error lists
 
@@ -401,7 +435,7 @@ def codes_of(ids,      # (n,) raw ids, position = code
         kind = 'int' if ours == 'numbers' else 'str'
         raise ValueError(f'the ids in {column!r} are {theirs}, like {first_given!r}, and the known ones {ours}, '
                          f'like {first_known!r}. Make them alike: df[{column!r}] = df[{column!r}].astype({kind})')
-    codes = pd.Index(ids).get_indexer(raw)
+    codes = pd.Index(series_of(ids)).get_indexer(series_of(raw))
     return codes.astype(np.int32)
 
 # A title, and behind it in brackets a year, or a span of years
@@ -422,8 +456,12 @@ def films_by_code(films,      # a frame with movieId, title with its year, genre
     films = films.drop_duplicates('movieId').set_index('movieId')
     films = films[['title', 'year', 'genres']]
 
-    codes = pd.Index(item_ids, name='movieId')
-    return films.reindex(codes).reset_index()
+    codes = series_of(item_ids)
+    by_code = films.reindex(codes).reset_index(drop=True)
+    by_code.insert(0, 'movieId', codes)
+    return by_code
+
+def _as_title(title): return str(title).encode('utf-8', 'replace').decode()     # half a letter becomes '?'
 
 def _join_titles(titles, item_ids, item):
     "The `movies` of `Ratings` from a table or a dict of titles, as `from_frame` takes them."
@@ -440,8 +478,8 @@ def _join_titles(titles, item_ids, item):
         raise ValueError(f'none of the {len(ids):,} ids in {item!r} is that of a rated item, '
                          'so nothing gets a title.')
 
-    names = column_of(table, 'title', hint).map(str, na_action='ignore')
-    films = pd.DataFrame({'movieId': ids})
+    names = column_of(table, 'title', hint).map(_as_title, na_action='ignore')
+    films = frame_of({'movieId': ids})
     films['title'] = names.to_numpy()
     films['title'] = films['title'].astype(object)
     films['genres'] = table['genres'].to_numpy() if 'genres' in table else None
@@ -457,9 +495,9 @@ def _given_years(years,      # a column of years, some of which may be missing
     "The years in the order of the codes, an Int16 Series; of an id that stands twice the first counts."
     there = years.notna().to_numpy()
     numbers = check_numbers(years.dropna(), 0, 9999, whole=True)
-    by_id = pd.Series(numbers, ids[there])
+    by_id = pd.Series(numbers, pd.Index(series_of(ids[there])))
     by_id = by_id[~by_id.index.duplicated()]
-    by_code = by_id.reindex(item_ids).to_numpy()
+    by_code = by_id.reindex(series_of(item_ids)).to_numpy()
     return pd.Series(by_code).astype('Int16')
 
 # %% ../nbs/01_ratings.ipynb #7fa416bc

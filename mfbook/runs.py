@@ -25,6 +25,7 @@ from safetensors.torch import save_file
 from tqdm import tqdm
 from .holdout import BiasSolver, folds, mae, rmse
 from .model import MatrixFactorization, SIDES, check_ratings, check_whole, rating_unit
+from .ratings import check_range, series_of
 from .training import SGDSolver, adam, cosine
 
 # %% ../nbs/05_runs.ipynb #f23fff4f
@@ -198,25 +199,7 @@ def describe(thing,       # a solver, or a step of SGD
 
 # %% ../nbs/05_runs.ipynb #e29e4ac8
 #| code-fold: true
-#| code-summary: "Show how a checkpoint is read, and refused if it is damaged or of another run"
-def _read_checkpoint(path, settings):
-    "The state at `path`; an error that says what to do if it is not of a run with these `settings`."
-    try: state = torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as e:
-        raise ValueError(f'{path} is damaged or no checkpoint of a fit ({type(e).__name__}). '
-                         'Delete it to start afresh.') from None
-
-    parts = {'settings', 'model', 'solver', 'rows', 'best_sweep', 'best'}
-    if not isinstance(state, dict) or parts - state.keys():
-        raise ValueError(f'{path} is no checkpoint of a fit. '
-                         'Choose another name for the checkpoint.')
-
-    other = _differences(state['settings'], settings)
-    if other:
-        raise ValueError(f'{path} belongs to another run ({"; ".join(other)}). '
-                         'Delete it to start afresh, or choose another name.')
-    return state
-
+#| code-summary: "Show how a run is told from the one of a checkpoint"
 def _differences(old, new):
     "In words, what is not the same in two dicts of settings."
     old = _flat(old)
@@ -242,32 +225,35 @@ def write(self:Run, path, settings):
     "Write all that the next sweep depends on to `path`, whole or not at all."
     state = dict(settings=settings,
                  model=self.model.state_dict(),
-                 solver=_storable(self.solver.state_dict()),
+                 solver=self.solver.state_dict(),
                  rows=self.rows,
                  best_sweep=self.best_sweep,
                  best=self.best)
-    with whole_file(path) as tmp: torch.save(state, tmp)
+    write_checkpoint(path, state)
 
 # %% ../nbs/05_runs.ipynb #0500000a
 @patch
-def resume(self:Run, path, settings):
-    "Go on from where `write` was called last, if it ever was."
-    if not Path(path).exists(): return
-    state = _read_checkpoint(path, settings)
+def take(self:Run, state):
+    "Go on from a state that `write` wrote."
+    if state['best'] is not None: self.model.load_state_dict(state['best'])     # it fits
+    _check_like(state['solver'], self.solver.state_dict())
+    _check_rows(state['rows'], self.unit, state['best_sweep'])
     self.model.load_state_dict(state['model'])
     self.solver.load_state_dict(state['solver'])
     self.rows = state['rows']
     self.best_sweep = state['best_sweep']
     self.best = state['best']
 
-# %% ../nbs/05_runs.ipynb #0500000b
-#| code-fold: true
-#| code-summary: "Show how a solver's state is made storable"
-def _storable(value):
-    "A solver's state with plain numbers for NumPy's, which a file without code cannot hold."
-    if isinstance(value, dict): return {name: _storable(part) for name, part in value.items()}
-    if isinstance(value, (list, tuple)): return [_storable(part) for part in value]
-    return value.item() if isinstance(value, np.generic) else value
+@patch
+def resume(self:Run, path, settings):
+    "Go on from where `write` was called last, if it ever was. ValueError if the file is damaged or of another run."
+    if not Path(path).exists(): return
+    state = read_checkpoint(path)
+    try:
+        other = _differences(state['settings'], settings)
+        if not other: self.take(state)
+    except NOT_OURS as e: raise _not_ours(path, e, AFRESH) from None
+    if other: raise ValueError(f'{path} belongs to another run ({"; ".join(other)}). {AFRESH}')
 
 # %% ../nbs/05_runs.ipynb #589ee3f8
 #| code-fold: true
@@ -530,16 +516,49 @@ def cross_validate(fit,              # `fit_sgd`, `fit_als` or another: (model, 
 
 # %% ../nbs/05_runs.ipynb #ea1e8612
 #| code-fold: true
-#| code-summary: "Show the checksum"
-FORMAT = 2     # 1 had one `per_rating` for the priors of both sides, in the metadata
-
+#| code-summary: "Show how tensors and text are written with a checksum, and read"
 def _checksum(tensors, meta):
     "The SHA-256 of all that a file holds."
     digest = hashlib.sha256(json.dumps(meta, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f'{name} {tensor.dtype} {tuple(tensor.shape)}'.encode())
-        digest.update(tensor.numpy().tobytes())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
+
+def write_tensors(path,
+                  tensors,   # a dict of name -> tensor on the CPU, no two in the same memory
+                  meta):     # a dict of name -> string
+    "Write a safetensors file with a checksum, whole or not at all. OSError names the path and the reason."
+    meta = meta | {'sha256': _checksum(tensors, meta)}
+    try:
+        with whole_file(path) as tmp: save_file(tensors, tmp, metadata=meta)
+    except (OSError, SafetensorError) as e:
+        kind = type(e) if isinstance(e, OSError) else OSError
+        raise kind(f'{path} could not be written ({e}). If there was an older file, it is as it was.') from None
+
+def read_tensors(path, advice):
+    "The tensors and the strings of a safetensors file. ValueError, with advice, if it is none."
+    try:
+        with safe_open(path, 'pt') as file:
+            meta = file.metadata() or {}
+            # Copies, so that what is read outlives its file.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
+    except (SafetensorError, OSError) as e:
+        raise ValueError(f'{path} is damaged or no safetensors file ({e}). {advice}') from None
+    return tensors, meta
+
+def check_sum(path, tensors, meta, advice):
+    "ValueError if the checksum that `write_tensors` wrote does not fit. It is taken out of `meta`."
+    if meta.pop('sha256', None) != _checksum(tensors, meta):
+        raise ValueError(f'{path} is damaged: its checksum does not fit. {advice}')
+
+# What goes wrong with a file whose checksum fits, but that we did not write.
+NOT_OURS = (KeyError, IndexError, TypeError, AttributeError, RuntimeError, ValueError)
+
+def _not_ours(path, error, advice):
+    "The error for such a file, in one line."
+    reason = ' '.join(str(error).split())
+    return ValueError(f'{path} is damaged: {reason} is missing or wrong. {advice}')
 
 # %% ../nbs/05_runs.ipynb #eedede14
 #| code-fold: true
@@ -562,40 +581,40 @@ def _pack_ids(name, ids, tensors):
 @patch
 def save(self:MatrixFactorization,
          path):   # where to; an older file there is replaced, once the new one is whole
-    "Write the model with ids, titles, range and prior as a safetensors file, whole or not at all."
+    """Write the model with ids, titles, range and prior as a safetensors file, whole or not at all.
+
+    OSError if it can't be written."""
     tensors = {name: t.detach().cpu().contiguous() for name, t in self.state_dict().items()}
     meta = dict(format='mfbook', version=str(FORMAT), rating_range=json.dumps(self.rating_range))
     _pack_ids('user_ids', self.user_ids, tensors)
     _pack_ids('item_ids', self.item_ids, tensors)
-    if self.movies is not None: tensors['movies'] = _pack_text(self.movies.to_json(orient='columns'))
-    meta['sha256'] = _checksum(tensors, meta)
-    with whole_file(path) as tmp: save_file(tensors, tmp, metadata=meta)
+    if self.movies is not None:
+        movies = self.movies.drop(columns='movieId', errors='ignore')     # the item ids are there already
+        tensors['movies'] = _pack_text(movies.to_json(orient='columns'))
+    write_tensors(path, tensors, meta)
 
 # %% ../nbs/05_runs.ipynb #b1c1dfa8
 #| code-fold: true
 #| code-summary: "Show how a file is read and checked"
+FORMAT = 2     # 1 had one `per_rating` for the priors of both sides, in the metadata
+LONGEST_VERSION = 9     # digits
+AGAIN = 'Train again, or restore a copy.'
+
 def _read_file(path):
     "The tensors and the metadata of a file that `save` wrote. ValueError for any other file."
     if not Path(path).is_file():
         raise FileNotFoundError(f'{path} does not exist. model.save(path) writes such a file.')
-    try:
-        with safe_open(path, 'pt') as file:
-            meta = file.metadata() or {}
-            # Copies, so that the model outlives the file it came from.
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
-    except (SafetensorError, OSError) as e:
-        raise ValueError(f'{path} is damaged or no safetensors file ({e}). Train again, or restore a copy.') from None
+    tensors, meta = read_tensors(path, AGAIN)
 
     version = meta.get('version', '')
     if meta.get('format') != 'mfbook':
         raise ValueError(f"{path} is a safetensors file, but not one of mfbook's.")
-    if not version.isdecimal():
-        raise ValueError(f'{path} is damaged: its format version is {meta.get("version")!r}.')
+    if not version.isdecimal() or len(version) > LONGEST_VERSION:
+        raise ValueError(f'{path} is damaged: its format version is {_short(version)!r}.')
     if int(version) > FORMAT:
         raise ValueError(f'{path} has the format {version}, and this mfbook knows formats up to {FORMAT}. '
                          'Install a newer mfbook.')
-    if meta.pop('sha256', None) != _checksum(tensors, meta):
-        raise ValueError(f'{path} is damaged: its checksum does not fit. Train again, or restore a copy.')
+    check_sum(path, tensors, meta, AGAIN)
     return tensors, meta
 
 # %% ../nbs/05_runs.ipynb #45674a36
@@ -617,21 +636,24 @@ def _unpack_ids(name, tensors, meta):
     ids[:] = [text[start:end] for start, end in zip([0, *ends], ends)]
     return ids
 
-def _unpack_movies(tensors, meta):
+def _unpack_movies(tensors, meta, item_ids):
     "The frame of the films, with the types it had; None if there was none."
     if 'movies' in tensors: text = _unpack_text(tensors.pop('movies'))
     elif 'movies' in meta: text = meta['movies']                               # format 1
     else: return None
     columns = json.loads(text)
     frame = pd.DataFrame({name: list(column.values()) for name, column in columns.items()})
+    if 'movieId' not in frame: frame.insert(0, 'movieId', series_of(item_ids))
     return frame.astype({'year': 'Int16'}) if 'year' in frame else frame
 
 def _unpack(cls, tensors, meta):
     "The model that `save` packed into tensors and metadata."
     user_ids = _unpack_ids('user_ids', tensors, meta)
     item_ids = _unpack_ids('item_ids', tensors, meta)
-    movies = _unpack_movies(tensors, meta)
-    rating_range = tuple(json.loads(meta['rating_range']))
+    for ids in (user_ids, item_ids):
+        if ids.ndim != 1 or ids.dtype.kind not in 'iO' or not series_of(ids).is_unique: raise ValueError('an id')
+    movies = _unpack_movies(tensors, meta, item_ids)
+    rating_range = check_range(json.loads(meta['rating_range']))
     per_rating = json.loads(meta['prior_per_rating']) if meta['version'] == '1' else None
     return cls.from_state(tensors, user_ids, item_ids, movies, rating_range, per_rating)
 
@@ -645,6 +667,4 @@ def load(cls:MatrixFactorization,
     "The model saved at `path`. ValueError says what is wrong with the file."
     tensors, meta = _read_file(path)
     try: return _unpack(cls, tensors, meta).to(device)
-    except (KeyError, IndexError, TypeError, AttributeError, RuntimeError, ValueError) as e:
-        reason = ' '.join(str(e).split())
-        raise ValueError(f'{path} is damaged: {reason} is missing or wrong. Train again, or restore a copy.') from None
+    except NOT_OURS as e: raise _not_ours(path, e, AGAIN) from None

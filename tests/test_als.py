@@ -9,7 +9,7 @@ from mfbook.als import (ALSSolver, RowPrior, _order, arrange, both_sides, cg_row
 from mfbook.holdout import bias_regularization, rmse, split_random
 from mfbook.model import MatrixFactorization, rating_unit
 from mfbook.ratings import Ratings
-from mfbook.runs import fit_biases
+from mfbook.runs import fit_biases, read_checkpoint
 from mfbook.training import penalized_loss, penalty_of
 
 @pytest.fixture(autouse=True)
@@ -468,7 +468,7 @@ def test_cut_off_and_resumed_equals_uninterrupted_bit_for_bit(split, tmp_path, a
         return MatrixFactorization.predict(a, ratings)
     a.predict = predict
     with pytest.raises(Cut): fit_als(a, split.train, split.valid, **kw)
-    assert len(torch.load(tmp_path/'als.pt', weights_only=True)['rows']) == after
+    assert len(read_checkpoint(tmp_path/'als.pt')['rows']) == after
     hb = fit_als(b, split.train, split.valid, **kw)
     hc = fit_als(c, split.train, split.valid, **kw | dict(checkpoint=None))
     for n, t in b.state_dict().items(): assert torch.equal(t, c.state_dict()[n]), n

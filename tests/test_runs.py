@@ -18,8 +18,8 @@ from mfbook.gibbs import fit_gibbs
 from mfbook.holdout import BiasSolver, concat, fit_biases_koren, folds, rmse, split_random
 from mfbook.model import SIDES, MatrixFactorization
 from mfbook.ratings import Ratings, load_sample
-from mfbook.runs import (History, cross_validate, describe, fingerprint, fit, fit_biases, fit_sgd, plain, tune, tune_biases, tune_sgd,
-                         whole_file)
+from mfbook.runs import (History, cross_validate, describe, fingerprint, fit, fit_biases, fit_sgd, plain, read_checkpoint, tune, tune_biases,
+                         tune_sgd, whole_file, write_checkpoint)
 from mfbook.training import OptimizerStep, SGDSolver, adam, closed_form, constant, cosine, sgd
 from mfbook.variational import fit_variational
 
@@ -292,7 +292,7 @@ def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(tmp_path, one_threa
     assert process.poll() is None, 'the run ended before it was killed'
     process.send_signal(signal.SIGKILL)
     process.wait()
-    done = len(torch.load(checkpoint, weights_only=True)['rows'])
+    done = len(read_checkpoint(checkpoint)['rows'])
     assert 0 < done < 30 and done % every == 0
 
     parts = split_random(small(), seed=0)
@@ -322,7 +322,7 @@ def test_interrupted_by_hand_and_resumed_with_the_same_objects(split, tmp_path, 
     solver.sweep = lambda: next(calls)()
     settings = dict(sweeps=8, patience=patience, checkpoint=checkpoint, settings={})
     with pytest.raises(KeyboardInterrupt): fit(model, solver, split.train, split.valid, **settings)
-    assert len(torch.load(checkpoint, weights_only=True)['rows']) == at
+    assert len(read_checkpoint(checkpoint)['rows']) == at
     again = fit(model, solver, split.train, split.valid, **settings)
     assert same(model, whole) and without_seconds(again).equals(without_seconds(history))
 
@@ -373,7 +373,7 @@ def test_a_full_disk_leaves_the_last_whole_checkpoint(split, tmp_path, monkeypat
     monkeypatch.setattr(os, 'replace', full)
     with pytest.raises(OSError, match='No space'): fit_sgd(MatrixFactorization(split.train, k=2), split.train, epochs=5, checkpoint=c)
     monkeypatch.undo()
-    assert len(torch.load(c, weights_only=True)['rows']) == 2 and [p.name for p in tmp_path.iterdir()] == ['c.pt']
+    assert len(read_checkpoint(c)['rows']) == 2 and [p.name for p in tmp_path.iterdir()] == ['c.pt']
     a, b = MatrixFactorization(split.train, k=2), MatrixFactorization(split.train, k=2)
     fit_sgd(a, split.train, epochs=5, checkpoint=c)
     fit_sgd(b, split.train, epochs=5)
@@ -419,7 +419,7 @@ def test_numpy_numbers_go_into_a_checkpoint_and_come_out(split, tmp_path, settin
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runs.Run, 'sweep', failing)
         with pytest.raises(RuntimeError, match='no power'): fit_sgd(model, split.train, split.valid, checkpoint=c, **settings)
-    assert len(torch.load(c, weights_only=True)['rows']) == 2
+    assert len(read_checkpoint(c)['rows']) == 2
     model = MatrixFactorization(split.train, k=2)
     again = fit_sgd(model, split.train, split.valid, checkpoint=c, **settings)
     assert same(model, whole) and without_seconds(again).equals(without_seconds(history))
@@ -429,7 +429,7 @@ def test_a_solvers_own_numpy_numbers_are_stored_too(split, tmp_path):
         def state_dict(self): return {'done': np.int64(self.done), 'more': [np.float32(.5), {'a': (np.float64(2.), torch.ones(2))}]}
     model = MatrixFactorization(split.train, k=0)
     fit(model, Counting(model, FAR), split.train, sweeps=2, checkpoint=tmp_path/'c', settings={})
-    state = torch.load(tmp_path/'c', weights_only=True)['solver']
+    state = read_checkpoint(tmp_path/'c')['solver']
     assert state['done'] == 2 and state['more'][0] == .5 and torch.equal(state['more'][1]['a'][1], torch.ones(2))
 
 def test_without_settings_a_solver_is_told_by_its_numbers(split, tmp_path):
@@ -467,9 +467,13 @@ def test_a_damaged_checkpoint_is_refused_and_named(split, tmp_path):
     for cut in (0, 10, len(whole)//2, len(whole)-1):
         c.write_bytes(whole[:cut])
         with pytest.raises(ValueError, match='c.pt is damaged.*Delete it'): run()
-    for other in ({'a': 1}, {'settings': {}}, [1], torch.ones(3)):
+    for other in ({'a': 1}, {'settings': 1}, [1], torch.ones(3)):
+        write_checkpoint(c, other)
+        with pytest.raises(ValueError, match='c.pt is damaged: .* is missing or wrong. Delete it'): run()
         torch.save(other, c)
-        with pytest.raises(ValueError, match='c.pt is no checkpoint of a fit. Choose another name'): run()
+        with pytest.raises(ValueError, match='c.pt is damaged or no safetensors file.*Delete it'): run()
+    MatrixFactorization(split.train, k=2).save(c)
+    with pytest.raises(ValueError, match='c.pt is no checkpoint of a fit. Choose another name'): run()
     c.write_text('userId,movieId,rating\n')
     with pytest.raises(ValueError, match='c.pt is damaged'): run()
 
