@@ -148,6 +148,52 @@ def whole_file(path):
         os.unlink(tmp)
         raise
 
+# %% ../nbs/05_runs.ipynb #ea1e8612
+#| code-fold: true
+#| code-summary: "Show how tensors and text are written with a checksum, and read"
+def _checksum(tensors, meta):
+    "The SHA-256 of all that a file holds."
+    digest = hashlib.sha256(json.dumps(meta, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f'{name} {tensor.dtype} {tuple(tensor.shape)}'.encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+def write_tensors(path,
+                  tensors,   # a dict of name -> tensor on the CPU, no two in the same memory
+                  meta):     # a dict of name -> string
+    "Write a safetensors file with a checksum, whole or not at all. OSError names the path and the reason."
+    meta = meta | {'sha256': _checksum(tensors, meta)}
+    try:
+        with whole_file(path) as tmp: save_file(tensors, tmp, metadata=meta)
+    except (OSError, SafetensorError) as e:
+        kind = type(e) if isinstance(e, OSError) else OSError
+        raise kind(f'{path} could not be written ({e}). If there was an older file, it is as it was.') from None
+
+def read_tensors(path, advice):
+    "The tensors and the strings of a safetensors file. ValueError, with advice, if it is none."
+    try:
+        with safe_open(path, 'pt') as file:
+            meta = file.metadata() or {}
+            # Copies, so that what is read outlives its file.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
+    except (SafetensorError, OSError) as e:
+        raise ValueError(f'{path} is damaged or no safetensors file ({e}). {advice}') from None
+    return tensors, meta
+
+def check_sum(path, tensors, meta, advice):
+    "ValueError if the checksum that `write_tensors` wrote does not fit. It is taken out of `meta`."
+    if meta.pop('sha256', None) != _checksum(tensors, meta):
+        raise ValueError(f'{path} is damaged: its checksum does not fit. {advice}')
+
+# What goes wrong with a file whose checksum fits, but that we did not write.
+NOT_OURS = (KeyError, IndexError, TypeError, AttributeError, RuntimeError, ValueError)
+
+def _not_ours(path, error, advice):
+    "The error for such a file, in one line."
+    reason = ' '.join(str(error).split())
+    return ValueError(f'{path} is damaged: {reason} is missing or wrong. {advice}')
+
 # %% ../nbs/05_runs.ipynb #53c4f609
 #| code-fold: true
 #| code-summary: "Show fingerprint, a checksum of the ratings"
@@ -197,6 +243,47 @@ def describe(thing,       # a solver, or a step of SGD
         described[f'group {number}'] = {n: value for n, value in group.items() if n != 'params'}
     return described
 
+# %% ../nbs/05_runs.ipynb #0500d001
+#| code-fold: true
+#| code-summary: "Show how a state becomes tensors and text, and a state again"
+def _pack_state(value, tensors):
+    "A state as JSON can hold it. Its tensors go into the dict `tensors`, and their names stay."
+    if torch.is_tensor(value):
+        name = f'tensor {len(tensors)}'
+        tensors[name] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        return {'tensor': name}
+    if isinstance(value, dict):      # as pairs, because names in JSON are strings
+        return {'dict': [[name, _pack_state(part, tensors)] for name, part in value.items()]}
+    if isinstance(value, (list, tuple)): return [_pack_state(part, tensors) for part in value]
+    return value.item() if isinstance(value, np.generic) else value
+
+def _unpack_state(value, tensors):
+    "The state that `_pack_state` packed."
+    if isinstance(value, list): return [_unpack_state(part, tensors) for part in value]
+    if not isinstance(value, dict): return value
+    if 'tensor' in value: return tensors[value['tensor']]
+    return {name: _unpack_state(part, tensors) for name, part in value['dict']}
+
+def write_checkpoint(path, state):
+    "Write a state of tensors, numbers, strings, lists and dicts, whole or not at all."
+    tensors = {}
+    text = json.dumps(_pack_state(state, tensors))
+    write_tensors(path, tensors, dict(format='mfbook checkpoint', state=text))
+
+AFRESH = 'Delete it to start afresh, or choose another name.'
+
+def read_checkpoint(path):
+    "The state of a checkpoint, a dict. ValueError says what is wrong with the file, and what to do."
+    tensors, meta = read_tensors(path, AFRESH)
+    if meta.get('format') != 'mfbook checkpoint':
+        raise ValueError(f'{path} is no checkpoint of a fit. Choose another name for the checkpoint.')
+    check_sum(path, tensors, meta, AFRESH)
+    try:
+        state = _unpack_state(json.loads(meta['state']), tensors)
+        if not isinstance(state, dict): raise ValueError('the state')
+    except NOT_OURS as e: raise _not_ours(path, e, AFRESH) from None
+    return state
+
 # %% ../nbs/05_runs.ipynb #e29e4ac8
 #| code-fold: true
 #| code-summary: "Show how a run is told from the one of a checkpoint"
@@ -218,6 +305,34 @@ def _flat(settings, above=''):
 def _short(value, longest=40):
     text = str(value)
     return text if len(text) <= longest else text[:longest] + '...'
+
+# %% ../nbs/05_runs.ipynb #0500d002
+#| code-fold: true
+#| code-summary: "Show what a state must have in common with that of this solver"
+def _check_like(given, own):
+    "ValueError if what is both in the state `given` and in our `own` is not of the same kind."
+    if given is None or own is None: return          # it comes in a later sweep
+    if isinstance(given, dict) and isinstance(own, dict):
+        for name in given.keys() & own.keys(): _check_like(given[name], own[name])
+    elif isinstance(given, list) and isinstance(own, (list, tuple)):
+        for pair in zip(given, own): _check_like(*pair)
+    elif _kind(given) != _kind(own):
+        raise ValueError(f'{_kind(own)} (it is {_kind(given)})')
+
+def _kind(value):
+    "In words, what a part of a state is: for a tensor its type and shape."
+    if torch.is_tensor(value): return f'a {value.dtype} tensor of the shape {tuple(value.shape)}'
+    if isinstance(value, (int, float, np.generic)): return 'a number'
+    return f'a {type(value).__name__}'
+
+def _check_rows(rows, unit, best_sweep):
+    "ValueError if these are not the rows of the sweeps 1, 2, 3, ..."
+    numbers = [row[unit] for row in rows]
+    values = [value for row in rows for value in row.values()]
+    numeric = all(value is None or isinstance(value, (int, float)) for value in values)
+    in_order = numbers == list(range(1, len(rows) + 1))
+    if not (numeric and in_order and best_sweep in range(len(rows) + 1)):
+        raise ValueError('the record of the sweeps')
 
 # %% ../nbs/05_runs.ipynb #676ff19b
 @patch
@@ -513,52 +628,6 @@ def cross_validate(fit,              # `fit_sgd`, `fit_als` or another: (model, 
         rows.append(dict(fold=number, rmse=rmse(predicted, test), mae=mae(predicted, test),
                          seconds=seconds))
     return pd.DataFrame(rows).set_index('fold')
-
-# %% ../nbs/05_runs.ipynb #ea1e8612
-#| code-fold: true
-#| code-summary: "Show how tensors and text are written with a checksum, and read"
-def _checksum(tensors, meta):
-    "The SHA-256 of all that a file holds."
-    digest = hashlib.sha256(json.dumps(meta, sort_keys=True).encode())
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f'{name} {tensor.dtype} {tuple(tensor.shape)}'.encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-def write_tensors(path,
-                  tensors,   # a dict of name -> tensor on the CPU, no two in the same memory
-                  meta):     # a dict of name -> string
-    "Write a safetensors file with a checksum, whole or not at all. OSError names the path and the reason."
-    meta = meta | {'sha256': _checksum(tensors, meta)}
-    try:
-        with whole_file(path) as tmp: save_file(tensors, tmp, metadata=meta)
-    except (OSError, SafetensorError) as e:
-        kind = type(e) if isinstance(e, OSError) else OSError
-        raise kind(f'{path} could not be written ({e}). If there was an older file, it is as it was.') from None
-
-def read_tensors(path, advice):
-    "The tensors and the strings of a safetensors file. ValueError, with advice, if it is none."
-    try:
-        with safe_open(path, 'pt') as file:
-            meta = file.metadata() or {}
-            # Copies, so that what is read outlives its file.
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
-    except (SafetensorError, OSError) as e:
-        raise ValueError(f'{path} is damaged or no safetensors file ({e}). {advice}') from None
-    return tensors, meta
-
-def check_sum(path, tensors, meta, advice):
-    "ValueError if the checksum that `write_tensors` wrote does not fit. It is taken out of `meta`."
-    if meta.pop('sha256', None) != _checksum(tensors, meta):
-        raise ValueError(f'{path} is damaged: its checksum does not fit. {advice}')
-
-# What goes wrong with a file whose checksum fits, but that we did not write.
-NOT_OURS = (KeyError, IndexError, TypeError, AttributeError, RuntimeError, ValueError)
-
-def _not_ours(path, error, advice):
-    "The error for such a file, in one line."
-    reason = ' '.join(str(error).split())
-    return ValueError(f'{path} is damaged: {reason} is missing or wrong. {advice}')
 
 # %% ../nbs/05_runs.ipynb #eedede14
 #| code-fold: true
