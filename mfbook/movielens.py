@@ -352,7 +352,7 @@ OTHER_SCALE = ('. If it is right, say what the scale is: '
 def _check_part(part, first_line, layout):
     "Look for faults in some lines of a rating file, a frame of strings. ValueError names the first."
     if not isinstance(part.index, pd.RangeIndex):
-        raise ValueError(f'line {first_line}: more fields than {_named(part)}')
+        raise ValueError(f'line {first_line}: more fields than {_shortened(part)}')
     part = part.set_axis(part.index + first_line).dropna(how='all')
 
     short = part.iloc[:, -1].isna()
@@ -446,7 +446,7 @@ def _check_head(data, name, layout_sep):
         if line.count(layout_sep.encode()) >= MOST_FIELDS:
             raise ValueError(f'{name}, line {number}: more than {MOST_FIELDS:,} fields')
 
-def _named(columns):
+def _shortened(columns):
     "A list of column names for an error, shortened."
     return str([str(column)[:NAME_SHOWN] for column in list(columns)[:COLUMNS_SHOWN]])
 
@@ -459,7 +459,7 @@ def _column_names(file, data, layout):
         found = names.count(column)
         if found != 1:
             what = f'{found} columns' if found else 'no column'
-            raise ValueError(f'{_name_of(file)}, line 1: {what} {column!r} among {_named(names)}, '
+            raise ValueError(f'{_name_of(file)}, line 1: {what} {column!r} among {_shortened(names)}, '
                              f'separated by {layout.sep!r}. For other tables: pd.read_csv, '
                              'then Ratings.from_frame(df, user=..., item=..., rating=...)')
     return names
@@ -539,9 +539,9 @@ def _fault_beside(text, how, names):
         frame = pd.read_csv(io.StringIO(text), **how | AS_STRINGS)
         for name in names:
             if name not in frame:
-                return f'no column {name!r} among {_named(frame)}'
+                return f'no column {name!r} among {_shortened(frame)}'
         if not isinstance(frame.index, pd.RangeIndex):
-            return f'line {first_line}: more fields than {_named(frame)}'
+            return f'line {first_line}: more fields than {_shortened(frame)}'
 
         frame = frame.set_axis(frame.index + first_line).dropna(how='all')
         check_numbers(frame['movieId'], 0, LARGEST_ID, whole=True, of_file=True)
