@@ -568,7 +568,7 @@ def _table(file, sep, names):
         how['sep'] = STAND_IN
     try:
         return pd.read_csv(io.StringIO(text), **how)[names]
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, OverflowError) as error:
         fault = _fault_beside(text, how, names) or _in_short(error)
         raise ValueError(f'{_name_of(file)}, {fault}') from None
 

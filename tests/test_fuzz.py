@@ -202,6 +202,10 @@ def test_rating_files_that_once_went_wrong(tmp_path, what):
     with pytest.raises(ValueError, match=f'^ml/ratings.csv, .*{says}') as refusal: load_ratings(folder, cache=False)
     assert len(str(refusal.value)) < 1000
 
+def test_a_film_with_an_endless_number(tmp_path):
+    folder = write(tmp_path/'ml', LAYOUTS['latest'][0] | {'movies.csv': 'movieId,title,genres\n' + '7'*400 + ',Heat,Drama\n'})
+    with pytest.raises(ValueError, match="^ml/movies.csv, line 2, column 'movieId': 7.* is "): load_ratings(folder, cache=False)
+
 # ---- frames
 
 SENTINEL = object()
