@@ -3,7 +3,7 @@
 A file is the old one or the new one, whole, and a run that is taken up again ends at the same tensors. With MFBOOK_FULL=1
 there are a hundred moments instead of six: `make faults`.
 """
-import json, os, random, resource, shutil, signal, subprocess, sys, time, traceback, warnings
+import faulthandler, json, os, random, resource, shutil, signal, subprocess, sys, time, traceback, warnings
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -90,6 +90,8 @@ def load_often(folder, cache, times=20):
 
 JOBS = {'fit': run_fit, 'save': save_often, 'load': load_often}
 
+LONGEST = 200     # seconds that a job may take; one that stands still then says where
+
 def serve():
     "Do jobs, each in a child that is killed after so many seconds, and print its exit status and its time."
     torch.set_num_threads(1)
@@ -99,6 +101,7 @@ def serve():
         start = time.perf_counter()
         pid = os.fork()
         if pid == 0:
+            faulthandler.dump_traceback_later(LONGEST, exit=True)
             try: JOBS[job](*args)
             except BaseException:
                 traceback.print_exc()
