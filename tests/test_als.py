@@ -12,12 +12,7 @@ from mfbook.ratings import Ratings
 from mfbook.runs import fit_biases, read_checkpoint
 from mfbook.training import penalized_loss, penalty_of
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures('one_thread')
 
 def small(n_users=40, n_items=30, n=600, seed=0):
     "Planted ratings, rank one plus noise; item 0 is rated by all, user 1 rated only that, user 2 and item 1 nothing."

@@ -26,12 +26,7 @@ def frame(n_users=20, n_items=15, n=150):
 @pytest.fixture(scope='module')
 def ratings(): return Ratings.from_frame(frame(), rating_range=(1, 5))
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures('one_thread')
 
 # ---- other defaults of torch, in a process of its own
 

@@ -13,12 +13,7 @@ from mfbook.ratings import Ratings
 from mfbook.runs import fit, fit_biases
 import mfbook.newcomers
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures('one_thread')
 
 SMALL = dict(sweeps=14, burn_in=4, keep=5)
 

@@ -38,13 +38,6 @@ def split(): return split_random(small(), seed=0)
 @pytest.fixture(scope='module')
 def sample(): return split_random(load_sample(), seed=0)
 
-@pytest.fixture
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
 def tensors(model): return {name: t.detach().clone() for name, t in model.state_dict().items()}
 def same(a, b):
     a, b = tensors(a), tensors(b)

@@ -226,13 +226,6 @@ def test_ratings_that_are_not_contiguous(split):
 CXX = any(shutil.which(c) for c in (os.environ.get('CXX') or 'g++', 'c++', 'clang++'))
 UPDATES = [closed_form, pytest.param(compiled, marks=pytest.mark.skipif(not CXX, reason='no C++ compiler'))]
 
-@pytest.fixture
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
 @pytest.mark.parametrize('update', UPDATES)
 def test_an_epoch_by_hand_is_autograds(one_thread, update):
     "Every tensor to 1e-5, the last batch shorter, rows many times in a batch, regularization and a rate that show; the mean does not move."

@@ -13,12 +13,7 @@ from mfbook.variational import (ActivityBins, PartialStart, VariationalSolver, c
                                 mean_prior, ratings_by_bin)
 import mfbook.newcomers
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures('one_thread')
 
 def planted(n_users=150, n_items=90, n=5000, scale=1., seed=0, noises=(.3, .7)):
     "Ratings of rank two; even users have the first noise, odd ones the second. Nobody has rated the last item."
