@@ -11,7 +11,6 @@ __all__ = ['ALSSolver', 'fit_als', 'tune_als']
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 import math
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from scipy.sparse import csr_array
@@ -181,25 +180,6 @@ def rated(side):
     for chunk in side.chunks:
         mask[chunk.at] = True
     return mask
-
-# %% ../nbs/09_als.ipynb #8516d9cd
-#| code-fold: true
-#| code-summary: "Show plot_chunks, which draws the chunks of a whole side"
-def plot_chunks(side, ax=None):
-    "Draw each chunk of a `Side`, as wide as its pieces are long; the filled part is colored."
-    ax = ax or plt.subplots()[1]
-    top = 0
-    for chunk in side.chunks:
-        filled = (chunk.cols < side.n_cols).sum(1)
-        n_pieces, length = chunk.cols.shape
-        heights = torch.arange(n_pieces) + top
-        ax.fill_betweenx(heights, 0, filled, step='post', color='C2', alpha=0.5, lw=0)
-        outline = plt.Rectangle((0, top), length, n_pieces, fill=False, ec='#767c86', lw=0.8)
-        ax.add_patch(outline)
-        top += n_pieces
-    ax.set(xlabel='ratings', ylabel='rows, longest first', ylim=(top, 0))
-    ax.grid(visible=False)
-    return ax
 
 # %% ../nbs/09_als.ipynb #390e090a
 #| code-fold: true

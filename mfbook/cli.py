@@ -334,24 +334,31 @@ def run_similar(args):
     return record, f'Like {title}:\n\n{table(rows)}'
 
 def run_data(args):
-    "The copies that `load_ratings` keeps of what it has read."
-    from mfbook.movielens import cache_folder
+    "The data sets that are known by name, and the copies that `load_ratings` keeps."
+    from mfbook.movielens import cache_folder, datasets
+    sets = datasets().to_dict('records')
+    copies = _copies(cache_folder())
+    record = dict(folder=str(cache_folder()), datasets=sets, copies=copies)
+
+    parts = []
+    if sets: parts.append(f'Data sets:\n\n{table(sets)}')
+    if copies:
+        shown = [{name: row[name] for name in ('name', 'MB', 'path')} for row in copies]
+        parts.append(f'Copies in {cache_folder()}:\n\n{table(shown)}')
+    return record, '\n\n'.join(parts) or f'No data sets, and no copies in {cache_folder()}.'
+
+def _copies(folder):
+    "The copies in a folder as records: of what, how large, and where."
     from safetensors import SafetensorError, safe_open
     rows = []
-    for copy in cache_folder().glob('*.safetensors'):
+    for copy in folder.glob('*.safetensors'):
         try:
             with safe_open(copy, 'np') as opened:
                 source = ast.literal_eval(opened.metadata()['path'])
         except (SafetensorError, OSError, TypeError, KeyError, ValueError, SyntaxError):
             source = '(damaged)'
-        megabytes = copy.stat().st_size/1e6
-        rows.append(dict(name=Path(source).name, MB=megabytes, path=source, copy=str(copy)))
-
-    rows.sort(key=lambda row: row['path'])
-    record = dict(folder=str(cache_folder()), data=rows)
-    if not rows: return record, f'No copies in {cache_folder()}.'
-    shown = [{name: row[name] for name in ('name', 'MB', 'path')} for row in rows]
-    return record, f'Copies in {cache_folder()}:\n\n{table(shown)}'
+        rows.append(dict(name=Path(source).name, MB=copy.stat().st_size/1e6, path=source, copy=str(copy)))
+    return sorted(rows, key=lambda row: row['path'])
 
 # %% ../nbs/18_cli.ipynb #1800002c
 #| code-fold: true
@@ -389,9 +396,9 @@ EVALUATE = '''Measure a model on the ratings of a file: RMSE and MAE.
 On ratings that the model has learned from, the errors look better than they are.'''
 RECOMMEND = 'List the items that a user, or somebody new, is predicted to rate highest.'
 SIMILAR = 'List the items whose factors point most nearly the same way.'
-DATA = '''List the copies that are kept of data once read.
+DATA = '''List the data sets that are known by name, and the copies of data once read.
 
-They make reading it again faster. Delete them whenever you like.'''
+Copies make reading again faster. Delete them whenever you like.'''
 DOWNLOAD = 'Get a MovieLens data set from GroupLens, its publisher.'
 
 def _add(commands, name, run, about, example):

@@ -516,6 +516,7 @@ def tune(fit,         # `fit_sgd`, `fit_als` or another: (model, train, valid, .
          **settings   # settings that are the same for all
         ):            # a frame, best first: settings, validation RMSE (last, best), seconds
     "Fit each setting of `grid`; rank by the last sweep's validation RMSE. No `test` here, on purpose."
+    if not len(grid): raise ValueError('the grid is empty; give a list of dicts such as [dict(reg=5), dict(reg=13)]')
     has_seed = 'seed' in signature(fit).parameters
     results = []
     for setting in grid:
@@ -538,6 +539,7 @@ def tune_biases(train,                              # `Ratings` to learn from
                 valid,                              # `Ratings` that choose
                 grid=(0, 1, 2, 3, 5, 8, 13, 21)):   # regularizations to try for each side
     "The `reg_user` and `reg_item` with the lowest validation RMSE, a dict; warns at the grid's edge."
+    if not len(grid): raise ValueError('the grid is empty; give regularizations to try, such as (1, 3, 9)')
     scores = {}
     for reg_user in grid:
         for reg_item in grid:
@@ -568,13 +570,17 @@ def regularization_grid(train,           # `Ratings` to learn from
                         **more           # further settings: the values to try
                        ):                # a list of dicts, for `tune`
     "Settings to try: `reg` from 5 to 120, and `bias_reg` estimated or chosen by `tune_biases`."
+    options = dict(reg=REGS, **more)
+    if 'bias_reg' not in settled: options['bias_reg'] = (None, _chosen_for_biases(train, valid))
+    options = {name: values for name, values in options.items() if name not in settled}
+    return [dict(zip(options, values)) for values in product(*options.values())]
+
+def _chosen_for_biases(train, valid):
+    "What `tune_biases` chooses, as `bias_reg` takes it."
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')      # of the edge of our own grid
         best = tune_biases(train, valid, BIAS_REGS)
-    chosen = dict(user=float(best['reg_user']), item=float(best['reg_item']))
-    options = dict(reg=REGS, bias_reg=(None, chosen), **more)
-    options = {name: values for name, values in options.items() if name not in settled}
-    return [dict(zip(options, values)) for values in product(*options.values())]
+    return dict(user=float(best['reg_user']), item=float(best['reg_item']))
 
 # %% ../nbs/05_runs.ipynb #848e93ec
 #| code-fold: true

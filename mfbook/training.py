@@ -45,8 +45,13 @@ def bias_regs(ratings:Ratings,
 
     None takes `bias_regularization`; counted per rating, that is shared out over an average row's ratings.
     """
-    if isinstance(bias_reg, dict): return bias_reg
-    if bias_reg is not None: return dict.fromkeys(SIDES, float(bias_reg))
+    if bias_reg is not None:
+        given = bias_reg if isinstance(bias_reg, dict) else dict.fromkeys(SIDES, bias_reg)
+        try:
+            if set(given) != set(SIDES): raise ValueError
+            return {side: float(given[side]) for side in SIDES}
+        except (TypeError, ValueError):
+            raise ValueError(f'bias_reg is {bias_reg!r}; give a number, dict(user=..., item=...) or None.') from None
     regs = bias_regularization(ratings)
     if not per_rating: return regs
     by_user, by_item = rating_counts(ratings)

@@ -272,16 +272,20 @@ def test_similar(run, file):
 def test_data(run, tmp_path, monkeypatch, file):
     cache = tmp_path/'cache'
     monkeypatch.setenv('MFBOOK_CACHE', str(cache))
-    assert run('data') == (0, f'No copies in {cache}.\n', '')
+    monkeypatch.delenv('MFBOOK_DATA', raising=False)
+    assert run('data') == (0, f'No data sets, and no copies in {cache}.\n', '')
     data = write(tmp_path/'für.csv', '1,31,2.5,0', '2,31,4,0')
     assert run('evaluate', file, data)[0] == 0
     status, out, _ = run('data', '--json')
-    row, = json.loads(out)['data']
+    row, = json.loads(out)['copies']
     assert status == 0 and (row['name'], row['path']) == ('für.csv', str(data.resolve()))
     assert row['MB'] == Path(row['copy']).stat().st_size/1e6
     assert 'für.csv' in run('data')[1]
+    (cache/'ml-1m.zip').write_bytes(b'0'*300_000)
+    found, = json.loads(run('data', '--json')[1])['datasets']
+    assert found == dict(name='ml-1m', path=str(cache/'ml-1m.zip'), MB=.3) and 'ml-1m  ' in run('data')[1]
     Path(row['copy']).write_text('scratched')
-    assert json.loads(run('data', '--json')[1])['data'][0]['name'] == '(damaged)'
+    assert json.loads(run('data', '--json')[1])['copies'][0]['name'] == '(damaged)'
 
 def test_download_is_there_when_its_function_is(run, tmp_path, monkeypatch):
     def download(name, folder=None, progress=None): return Path(folder)/f'{name}.zip'

@@ -18,7 +18,7 @@ from mfbook.gibbs import fit_gibbs
 from mfbook.holdout import BiasSolver, concat, fit_biases_koren, folds, rmse, split_random
 from mfbook.model import SIDES, MatrixFactorization
 from mfbook.ratings import Ratings, load_sample
-from mfbook.runs import (History, cross_validate, describe, fingerprint, fit, fit_biases, fit_sgd, plain, read_checkpoint, tune, tune_biases,
+from mfbook.runs import (History, cross_validate, describe, fingerprint, fit, fit_biases, fit_sgd, plain, regularization_grid, read_checkpoint, tune, tune_biases,
                          tune_sgd, whole_file, write_checkpoint)
 from mfbook.training import OptimizerStep, SGDSolver, adam, closed_form, constant, cosine, sgd
 from mfbook.variational import fit_variational
@@ -752,6 +752,21 @@ def test_without_a_grid_tuning_reaches_from_many_factors_to_the_tuned_biases(sam
         best = tune_biases(train, noise, (1, 2, 3, 5, 8, 13, 21, 34, 55))
     assert dict(user=best['reg_user'], item=best['reg_item']) in frame.bias_reg.tolist()
     assert frame.valid.min() <= rmse(biases(train, **best).predict(noise), noise)*1.002
+
+def test_an_empty_grid_is_refused(split):
+    for tuner, grid in ((tune_sgd, []), (tune_als, []), (tune_biases, ())):
+        with pytest.raises(ValueError, match='the grid is empty; give'): tuner(split.train, split.valid, grid)
+
+def test_what_is_settled_is_not_searched_for(split, monkeypatch):
+    def never(*args): raise AssertionError('the biases were tuned in vain')
+    monkeypatch.setattr('mfbook.runs.tune_biases', never)
+    assert regularization_grid(split.train, split.valid, settled=['bias_reg']) == [dict(reg=reg) for reg in (5., 13., 40., 120.)]
+    with pytest.raises(AssertionError, match='in vain'): regularization_grid(split.train, split.valid)
+
+@pytest.mark.parametrize('bad', ['much', dict(user=1), dict(users=1, items=2), dict(user=1, item=2, film=3), dict(user='a', item=1), [1, 2]], ids=str)
+def test_a_regularization_of_biases_that_is_none_is_refused(split, bad):
+    for fit_it in (fit_sgd, fit_als):
+        with pytest.raises(ValueError, match='bias_reg is .*; give a number, dict'): fit_it(MatrixFactorization(split.train, 2), split.train, bias_reg=bad, progress=False)
 
 def test_what_the_caller_has_settled_is_not_tried(split):
     frame = tune_als(split.train, split.valid, k=2, sweeps=2, reg=7., progress=False)

@@ -170,11 +170,11 @@ def test_the_theme_lasts(browser, base, scheme):
 # In light all that axe knows; of that, only colours can differ in the dark, and only what scrolls on a phone.
 RULES = dict(light=None, dark=['color-contrast', 'link-in-text-block'], phone=['scrollable-region-focusable', 'frame-focusable-content', 'meta-viewport', 'aria-hidden-focus'])
 
-LEFT_OUT = 'main div.sourceCode pre > code > *, main svg > *'      # thousands of coloured words, and the insides of figures
+LEFT_OUT = 'main div.sourceCode pre > code > *, main svg > *, main .katex-html > *'      # thousands of coloured words, and the insides of figures and formulas
 
 @pytest.mark.parametrize('look', LOOKS)
 def test_accessibility(browser, base, look):
-    "axe-core finds nothing serious. The colours of code, thousands of words of it, are looked at on one page."
+    "axe-core finds nothing serious. The insides of code and formulas, thousands of words and signs, are looked at on one page."
     import axe_playwright_python
     axe = (Path(axe_playwright_python.__file__).parent/'axe.min.js').read_text(encoding='utf-8')
     faults = []
