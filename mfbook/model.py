@@ -8,6 +8,7 @@ __all__ = ['MatrixFactorization', 'Row', 'Prior']
 # %% ../nbs/02_model.ipynb #f97c5cf6
 #| code-fold: true
 #| code-summary: "Show the imports of the module"
+from contextlib import contextmanager
 from typing import NamedTuple
 import numpy as np
 import pandas as pd
@@ -171,6 +172,22 @@ def check_ratings(model, name:str, ratings):
             'Split one Ratings, so that all parts share its codes.')
     model.check_codes(ratings)
 
+# %% ../nbs/02_model.ipynb #02a10d01
+#| code-fold: true
+#| code-summary: "Show on_device, which lends a model to a GPU"
+@contextmanager
+def on_device(model, device):
+    "Within it the model's tensors are on `device`; None: where they are. ValueError for a device that isn't there."
+    home = model.device
+    try: torch.zeros(1, dtype=torch.float32, device=device)
+    except (RuntimeError, AssertionError, TypeError) as error:      # torch's three ways of saying so
+        reason = str(error).splitlines()[0]
+        raise ValueError(f'device={device!r} can\'t be used here: {reason}. '
+                         'Leave it out to compute where the model is.') from None
+    model.to(device)
+    try: yield
+    finally: model.to(home)
+
 # %% ../nbs/02_model.ipynb #f148571f
 #| code-fold: true
 #| code-summary: "Show predict"
@@ -180,7 +197,8 @@ def predict(self:MatrixFactorization,
             ratings,                # `Ratings` in the same codes, or a table with raw ids; values do not count
             batch_size:int=2**18,   # pairs at a time; memory grows with it, the answer does not change
             user:str='userId',      # the columns of a table
-            item:str='movieId'):
+            item:str='movieId',
+            device=None):           # where to compute, such as 'cuda'; None: where the model is
     """Predictions clamped to the rating range.
 
     For `Ratings` they are (n,) float32 on the CPU, for a table a Series with its index. In a table an unknown
@@ -188,10 +206,12 @@ def predict(self:MatrixFactorization,
     check_whole('batch_size', batch_size, 1)
     if isinstance(ratings, Ratings):
         self.check_codes(ratings)
-        return self._predict_known(ratings.users, ratings.items, int(batch_size))
+        with on_device(self, device):
+            return self._predict_known(ratings.users, ratings.items, int(batch_size))
 
     index, users, items = self._codes_of_table(ratings, user, item)
-    predicted = self._predict_any(users, items, int(batch_size))
+    with on_device(self, device):
+        predicted = self._predict_any(users, items, int(batch_size))
     return pd.Series(predicted.numpy(), index, name='predicted')
 
 # %% ../nbs/02_model.ipynb #02a1000f

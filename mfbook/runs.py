@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tqdm import tqdm
 from .holdout import BiasSolver, folds, mae, rmse
-from .model import MatrixFactorization, SIDES, check_ratings, check_whole, rating_unit
+from .model import MatrixFactorization, SIDES, check_ratings, check_whole, on_device, rating_unit
 from .ratings import check_range, series_of
 from .training import SGDSolver, adam, cosine
 
@@ -492,15 +492,17 @@ def fit_sgd(model,                  # the `MatrixFactorization` to fill; starts 
             seed:int=0,             # of the batches' order
             patience:int|None=5,    # epochs without a better validation RMSE; None: run all
             checkpoint=None,        # a file to resume from, and to write after every epoch
-            progress:bool=None):    # a progress bar? None: where a person is watching
+            progress:bool=None,     # a progress bar? None: where a person is watching
+            device=None):           # where to compute, such as 'cuda'; None: where the model is
     "Fill `model` by SGD (with `per_rating=True`, Koren et al. 2009, eq. 5). The best epoch's weights stay."
-    solver = SGDSolver(model, train, epochs, lr, reg, bias_reg, per_rating, batch_size, schedule,
-                       update, seed)
-    settings = dict(method='SGD', lr=lr, reg=reg, bias_reg=bias_reg, per_rating=per_rating,
-                    batch_size=batch_size, seed=seed, schedule=_course(schedule),
-                    update=describe(solver.step))
-    return fit(model, solver, train, valid, epochs, patience, checkpoint=checkpoint,
-               settings=settings, progress=progress)
+    with on_device(model, device):
+        solver = SGDSolver(model, train, epochs, lr, reg, bias_reg, per_rating, batch_size, schedule,
+                           update, seed)
+        settings = dict(method='SGD', lr=lr, reg=reg, bias_reg=bias_reg, per_rating=per_rating,
+                        batch_size=batch_size, seed=seed, schedule=_course(schedule),
+                        update=describe(solver.step))
+        return fit(model, solver, train, valid, epochs, patience, checkpoint=checkpoint,
+                   settings=settings, progress=progress)
 
 def _course(schedule, points=101):
     "A schedule as numbers: its values along the run, by which two of them are compared."
