@@ -9,13 +9,15 @@ SPEC    = settings.ini constraints.txt setup.py
 export CHECK = import sys; v = sys.version_info[:2]; v >= (3, 11) or sys.exit('mfbook needs Python 3.11 or newer. \
   $(PYTHON) is %d.%d; name another, as in: make demo PYTHON=python3.12' % v)
 
-.PHONY: help demo test faults fuzz export book docs preview browser readme peers scale clean
+.PHONY: help demo test faults fuzz package audit export book docs preview browser readme peers scale clean
 
 help:
-	@echo 'make demo     install into .venv, train on the ratings that ship, print the table and ten films'
+	@echo 'make demo     install into .venv, then use the command mfbook: fit the ratings that ship, and name films'
 	@echo 'make test     install the development tools as well, and run every test'
 	@echo 'make faults   kill fits, saves and copies at a hundred moments each (some minutes)'
 	@echo 'make fuzz     read over ten thousand damaged files and odd tables (some minutes)'
+	@echo 'make package  build the sdist and the wheel into dist/, and check them'
+	@echo 'make audit    look for known faults in the packages of .venv'
 	@echo 'make export   write mfbook/*.py from the notebooks'
 	@echo 'make book     execute every notebook again and store its outputs'
 	@echo 'make docs     build the site into _docs/, and README.md'
@@ -37,6 +39,17 @@ faults: .venv/ready-dev
 
 fuzz: .venv/ready-dev
 	@MFBOOK_FULL=1 $(PY) -m pytest tests/test_fuzz.py
+
+package: .venv/ready-dev
+	@rm -rf build dist
+	@$(PY) -m build
+	@$(PY) -m twine check --strict dist/*
+
+# pip-audit has an environment of its own, so that it does not audit itself.
+audit: .venv/ready
+	@$(PYTHON) -m venv .venv-audit
+	@.venv-audit/bin/python -m pip install -q --disable-pip-version-check pip-audit
+	@.venv-audit/bin/pip-audit --skip-editable --path "$$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 
 export: .venv/ready-dev
 	@$(PY) -c 'from nbdev.doclinks import nbdev_export; nbdev_export()'
@@ -71,7 +84,7 @@ scale:
 	@.venv-scale/bin/python benchmarks/scale.py
 
 clean:
-	@rm -rf .venv .venv-peers .venv-scale .demo _docs _proc build dist *.egg-info .pytest_cache .hypothesis nbs/nbdev.yml nbs/reference
+	@rm -rf .venv .venv-peers .venv-scale .venv-audit .demo _docs _proc build dist *.egg-info .pytest_cache .hypothesis nbs/nbdev.yml nbs/reference
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A .venv that is already there is kept, with the torch in it: see "torch without a GPU" in the README.

@@ -8,13 +8,13 @@ __all__ = ['History', 'fit', 'fit_biases', 'fit_sgd', 'tune', 'tune_biases', 're
 # %% ../nbs/05_runs.ipynb #868b6383
 #| code-fold: true
 #| code-summary: "Show the imports of the module"
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from inspect import signature
 from itertools import product
 from pathlib import Path
 from zlib import crc32
-import hashlib, json, math, os, sys, tempfile, time, warnings
+import glob, hashlib, json, math, os, shutil, sys, tempfile, time, warnings
 import numpy as np
 import pandas as pd
 import torch
@@ -129,24 +129,29 @@ def over(self:Run, sweeps, patience, tol):
 # %% ../nbs/05_runs.ipynb #c4139e38
 #| code-fold: true
 #| code-summary: "Show whole_file, which writes a file completely or not at all"
+STALE = 3600       # seconds after which the temporary folder of a process that was killed goes
+
 @contextmanager
 def whole_file(path):
-    "A temporary name beside `path` to write to; it becomes `path` if the block ends well, else it goes."
+    "A temporary name to write to, in a folder beside `path`. The file becomes `path` if the block ends well, else it goes."
     path = Path(path)
-    handle, tmp = tempfile.mkstemp(prefix=path.name, suffix='.tmp', dir=path.parent)
-    os.close(handle)
-    try:
-        yield tmp
-        # A temporary file belongs to its owner alone; the finished one gets the usual rights.
+    _remove_stale(path)
+    with tempfile.TemporaryDirectory(prefix=path.name, suffix='.tmp', dir=path.parent) as folder:
+        tmp = Path(folder)/'unfinished'
+        yield str(tmp)
+        # A temporary file may belong to its owner alone; the finished one gets the usual rights.
         mask = os.umask(0)
         os.umask(mask)
-        os.chmod(tmp, 0o666 & ~mask)
+        tmp.chmod(0o666 & ~mask)
         # On the disk before it takes the old one's place.
-        with open(tmp, 'rb+') as file: os.fsync(file.fileno())
+        with tmp.open('rb+') as file: os.fsync(file.fileno())
         os.replace(tmp, path)
-    except BaseException:
-        os.unlink(tmp)
-        raise
+
+def _remove_stale(path):
+    "Remove the temporary folders that killed processes left beside `path`."
+    for folder in path.parent.glob(f'{glob.escape(path.name)}*.tmp'):
+        with suppress(OSError):       # somebody else's, or gone already
+            if time.time() - folder.stat().st_mtime > STALE: shutil.rmtree(folder)
 
 # %% ../nbs/05_runs.ipynb #ea1e8612
 #| code-fold: true

@@ -471,3 +471,34 @@ def test_letters_that_the_output_does_not_have(strange, monkeypatch):
     monkeypatch.setattr(sys, 'stdout', out)
     assert main(['recommend', strange, '--user', 'ann']) == 0
     assert rb'H\xf6hle' in out.buffer.getvalue()
+
+# ---- the demo, and tab completion
+
+COMPLETE = """
+source /dev/stdin
+COMP_WORDS=({words}); COMP_CWORD=$(( ${{#COMP_WORDS[@]}} - 1 ))
+_shtab_mfbook mfbook "${{COMP_WORDS[-1]}}" "${{COMP_WORDS[-2]}}"
+echo "${{COMPREPLY[@]}}"
+"""
+
+@pytest.mark.skipif(not Path('/bin/bash').exists(), reason='needs bash')
+@pytest.mark.parametrize('words, found', [('mfbook fi', {'fit'}), ('mfbook fit --method ""', set(cli.METHODS)),
+                                          ('mfbook similar --js', {'--json'})])
+def test_tab_completion(words, found):
+    import shtab
+    script = shtab.complete(cli.make_parser(), shell='bash')
+    done = subprocess.run(['/bin/bash', '-c', COMPLETE.format(words=words)], input=script, capture_output=True, text=True)
+    assert set(done.stdout.split()) == found, done.stderr
+
+def test_the_demo_runs_the_lines_of_the_readme():
+    sys.path.insert(0, str(root/'tools'))
+    try: import demo
+    finally: sys.path.pop(0)
+    readme = (root/'README.md').read_text(encoding='utf-8')
+    for line in demo.lines(): assert f'\n$ {line}\n' in readme.replace('\n    ', '\n'), line
+
+def test_the_demo_ends_as_its_command_does(tmp_path):
+    demo = subprocess.run([sys.executable, root/'tools'/'demo.py', 'nowhere'], cwd=tmp_path, capture_output=True, text=True)
+    assert demo.returncode == cli.FAILED
+    assert demo.stdout.endswith('$ mfbook fit nowhere --out films.safetensors\n')
+    assert demo.stderr.startswith('mfbook: error: nothing at nowhere')

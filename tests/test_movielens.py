@@ -583,7 +583,7 @@ def test_the_scale_is_part_of_the_key(tmp_path):
 @pytest.mark.parametrize('error', [PermissionError(13, 'Permission denied'), OSError(28, 'No space left on device')], ids=['read-only', 'disk full'])
 def test_where_nothing_can_be_written_it_goes_on_and_with_a_word_if_it_matters(folder, copies, monkeypatch, error, large):
     def refuse(*args, **kw): raise error
-    monkeypatch.setattr(tempfile, 'mkstemp', refuse)
+    monkeypatch.setattr(tempfile, 'mkdtemp', refuse)
     if large: monkeypatch.setattr(movielens, 'LARGE', len(CSV))
     r, taken, said = loaded(folder)
     assert not taken and len(said) == large

@@ -9,11 +9,11 @@ from nbdev.config import get_config
 root = Path(__file__).resolve().parent.parent
 cfg = get_config(root/'settings.ini')
 SOURCES = ['mfbook', 'settings.ini', 'setup.py', 'pyproject.toml', 'MANIFEST.in', 'README.md', 'LICENSE', 'CITATION.cff', 'CHANGELOG.md']
-BUILD = 'import sys; from setuptools import build_meta as b; getattr(b, "build_" + sys.argv[1])(sys.argv[2])'
 
 def build(kind, source, out):
-    "The sdist or wheel of the project in `source`, made as pip would, with the setuptools that is installed."
-    made = subprocess.run([sys.executable, '-c', BUILD, kind, str(out)], cwd=source, capture_output=True, text=True)
+    "The sdist or wheel of the project in `source`, by `python -m build` with the setuptools that is installed."
+    command = [sys.executable, '-m', 'build', '--no-isolation', f'--{kind}', '--outdir', str(out), str(source)]
+    made = subprocess.run(command, capture_output=True, text=True)
     assert made.returncode == 0, made.stdout[-2000:] + made.stderr[-2000:]
     return next(out.glob('*.whl' if kind == 'wheel' else '*.tar.gz'))
 
@@ -33,6 +33,12 @@ def wheel(sdist, tmp_path_factory):
     safely = {'filter': 'data'} if hasattr(tarfile, 'data_filter') else {}      # Python 3.11.4 and newer have it
     with tarfile.open(sdist) as t: t.extractall(d, **safely)
     return build('wheel', next(d.iterdir()), out)
+
+def test_the_package_index_would_take_both(sdist, wheel):
+    "Their metadata are whole, and the README can be shown."
+    check = subprocess.run([sys.executable, '-m', 'twine', 'check', '--strict', sdist, wheel], capture_output=True, text=True)
+    assert check.returncode == 0, check.stdout + check.stderr
+    assert check.stdout.count('PASSED') == 2
 
 def test_the_wheel_holds_the_package(wheel):
     names = {n for n in zipfile.ZipFile(wheel).namelist() if '.dist-info/' not in n}

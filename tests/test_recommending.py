@@ -1,8 +1,7 @@
 "Recommending: lists equal plain loops, films are found by title, the map does not depend on how factors are turned."
-import importlib.util, math
+import math
 from copy import deepcopy
 from dataclasses import replace
-from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -391,7 +390,7 @@ def test_facts_of_any_kind_and_of_none():
 def test_empty_lists_have_no_facts():
     with pytest.raises(ValueError, match='the lists are empty'): list_facts(torch.full((2, 3), -1), torch.ones(4), 5)
 
-# --- one person's page, and the demo ---
+# --- one person's page ---
 
 def test_favorites_beside():
     r, m = small()
@@ -401,19 +400,6 @@ def test_favorites_beside():
     new = recommend(m, 0, own.items, 4)
     assert f.recommended.dropna().tolist() == new.title.tolist() and f.recommended.isna().sum() == 1     # five of eight are seen
     assert not set(f['rated best']) & set(f.recommended)
-
-def test_the_demo_prints_them(capsys, monkeypatch):
-    spec = importlib.util.spec_from_file_location('demo', Path(__file__).resolve().parent.parent/'tools'/'demo.py')
-    demo = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(demo)
-    r, m = small()
-    monkeypatch.setattr(demo, 'N_FILMS', 4)
-    monkeypatch.setattr(demo, 'MIN_RATINGS', 1)
-    demo.films_for(m, r, 0)
-    lines, f = capsys.readouterr().out.strip().split('\n'), favorites_beside(m, r, 0, n=4)
-    assert lines[0] == 'User 0, who rated 5 films:' and len(lines) == 3 + 4
-    for line, (stars, title, predicted, new) in zip(lines[3:], f.map(lambda x: '' if pd.isna(x) else x).itertuples(index=False)):
-        assert line.startswith(f'{stars} {title[:36]}') and line.endswith(f'{predicted:<4} {new[:44]}'.strip() or title[:36])
 
 # --- on the sample ---
 

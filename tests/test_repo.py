@@ -152,7 +152,7 @@ def test_the_workflows_run_what_the_book_promises():
 # ---- commands, and what is committed
 
 @pytest.mark.parametrize('target, runs', {'demo': 'tools/demo.py', 'test': '-m pytest', 'export': 'nbdev_export()', 'book': 'tools/book.py',
-                                          'docs': 'tools/build_docs.py', 'preview': 'tools/serve.py', 'browser': 'tools/install_browser.sh', 'readme': 'tools/build_docs.py --readme', 'clean': 'rm -rf .venv'}.items())
+                                          'docs': 'tools/build_docs.py', 'preview': 'tools/serve.py', 'browser': 'tools/install_browser.sh', 'package': '-m build', 'audit': 'pip-audit', 'readme': 'tools/build_docs.py --readme', 'clean': 'rm -rf .venv'}.items())
 def test_make_target(target, runs):
     make = subprocess.run(['make', '-n', target], cwd=root, capture_output=True, text=True)
     assert make.returncode == 0 and runs in make.stdout, make.stderr
