@@ -31,8 +31,9 @@ help:
 demo: .venv/ready
 	@$(PY) tools/demo.py
 
+# Two processes share the files of tests; those that take longest begin first.
 test: .venv/ready-dev
-	@$(PY) -m pytest
+	@$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 faults: .venv/ready-dev
 	@MFBOOK_FULL=1 $(PY) -m pytest tests/test_faults.py

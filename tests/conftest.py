@@ -1,6 +1,20 @@
 "What all tests share."
+import os
+
 import pytest
 import torch
+
+# `make test` runs two processes of tests: a thread for each.
+WORKERS = int(os.environ.get('PYTEST_XDIST_WORKER_COUNT', 1))
+if WORKERS > 1:
+    os.environ['OMP_NUM_THREADS'] = '1'      # for the processes that tests start
+    torch.set_num_threads(1)
+
+LONGEST = ['test_notebooks.py', 'test_site.py']     # so these begin first
+
+def pytest_collection_modifyitems(items):
+    "The longest files first, the others as they were."
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory, monkeypatch):

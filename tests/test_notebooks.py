@@ -1,5 +1,5 @@
 "Every notebook runs from top to bottom, is clean, and has the shape of a lesson."
-import ast, io, multiprocessing, re
+import ast, io, multiprocessing, os, re
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import redirect_stderr
 from pathlib import Path
@@ -10,6 +10,7 @@ from nbdev.clean import clean_nb
 from nbdev.config import get_config
 from nbdev.test import test_nb as execute
 
+WORKERS = int(os.environ.get('PYTEST_XDIST_WORKER_COUNT', 1))
 root = Path(__file__).resolve().parent.parent
 cfg = get_config(root/'settings.ini')
 notebooks = sorted(p for p in (root/'nbs').rglob('*.ipynb') if not any(s[0] in '._' for s in p.relative_to(root).parts))
@@ -39,9 +40,9 @@ def alone(path):
 
 @pytest.fixture(scope='module')
 def runs(request):
-    "The runs of all notebooks that are to be tested, two at a time, each in a process of its own."
+    "The runs of all notebooks that are to be tested, two at a time in all, each in a process of its own."
     paths = [i.callspec.params['path'] for i in request.session.items if i.name.startswith('test_it_runs')]
-    with ThreadPoolExecutor(2) as pool: yield {path: pool.submit(alone, path) for path in paths}
+    with ThreadPoolExecutor(max(1, 2//WORKERS)) as pool: yield {path: pool.submit(alone, path) for path in paths}
 
 @pytest.mark.parametrize('path', **every)
 def test_it_runs(path, runs):

@@ -111,32 +111,47 @@ def test_machinery_stands_open_and_outside_the_reference(base):
 
 LOOKS = dict(light=('light', 1280), dark=('dark', 1280), phone=('light', 390))
 
+# In light all that axe knows; of that, only colours can differ in the dark, and only what scrolls on a phone.
+RULES = dict(light=None, dark=['color-contrast', 'link-in-text-block'], phone=['scrollable-region-focusable', 'frame-focusable-content', 'meta-viewport', 'aria-hidden-focus'])
+
+LEFT_OUT = 'main div.sourceCode pre > code > *, main svg > *, main .katex-html > *'      # thousands of coloured words, and the insides of figures and formulas
+
+def look_at(page, dark):
+    "What is wrong with a page that is open: its width, its colours, its code and its formulas."
+    wide, window = page.evaluate('[document.documentElement.scrollWidth, innerWidth]')
+    if wide > window: yield f'it is {wide - window} pixels too wide'
+    shade = page.evaluate('getComputedStyle(document.body).backgroundColor.match(/\\d+/g).slice(0, 3).map(Number).reduce((a, b) => a + b)')
+    if (shade < 384) != dark: yield f'its background is {"dark" if shade < 384 else "light"}'
+    code = page.evaluate('[...document.querySelectorAll("main div.sourceCode pre")].filter(e => e.scrollWidth > e.clientWidth + 1).length')
+    if code: yield f'{code} pieces of code scroll sideways'
+    formulas, set_ones = page.locator('.math').count(), page.locator('.math .katex').count()
+    if set_ones < formulas: yield f'{formulas - set_ones} formulas are not set'
+    if page.locator('.katex-error').count(): yield 'a formula has an error'
+
+def look_for_barriers(page, name, axe, rules):
+    "What axe-core finds. The insides of code and formulas, thousands of words and signs, are looked at on one page."
+    page.evaluate(f'document.querySelectorAll("{LEFT_OUT if name != "model.html" else "main svg > *"}").forEach(e => e.remove())')
+    page.evaluate(axe)
+    found = page.evaluate('rules => axe.run({resultTypes: ["violations"], ...rules && {runOnly: rules}}).then(r => r.violations)', rules)
+    for f in found:
+        if f['impact'] in ('critical', 'serious'):
+            yield f'{f["id"]} ({f["help"]}): {f["nodes"][0]["html"][:150]} and {len(f["nodes"]) - 1} more'
+
 @pytest.mark.parametrize('look', LOOKS)
-def test_every_page_loads(browser, base, look):
-    "No console error, no failed request, no other server, no sideways scrolling, and the colours asked for."
-    faults = []
+def test_every_page(browser, base, look):
+    "No console error, failed request or other server; no sideways scrolling; the colours asked for; each formula set; nothing serious for axe-core."
+    import axe_playwright_python
+    axe = (Path(axe_playwright_python.__file__).parent/'axe.min.js').read_text(encoding='utf-8')
+    faults, formulas = [], 0
     with Visit(browser, base, *LOOKS[look]) as v:
-        for name in names():
+        for name in [*names(), '404.html']:
             page = v.open(name)
-            wide, window = page.evaluate('[document.documentElement.scrollWidth, innerWidth]')
-            if wide > window: v.faults.append(f'it is {wide - window} pixels too wide')
-            shade = page.evaluate('getComputedStyle(document.body).backgroundColor.match(/\\d+/g).slice(0, 3).map(Number).reduce((a, b) => a + b)')
-            if (shade < 384) != (look == 'dark'): v.faults.append(f'its background is {"dark" if shade < 384 else "light"}')
-            code = page.evaluate('[...document.querySelectorAll("main div.sourceCode pre")].filter(e => e.scrollWidth > e.clientWidth + 1).length')
-            if code: v.faults.append(f'{code} pieces of code scroll sideways')
-            faults += [f'{name}: {f}' for f in v.faults]
+            formulas += page.locator('.math .katex').count()
+            found = [*look_at(page, look == 'dark'), *look_for_barriers(page, name, axe, RULES[look]), *v.faults]
+            faults += [f'{name}: {fault}' for fault in found]
             v.faults.clear()
     assert faults == []
-
-def test_formulas_are_set(browser, base):
-    "KaTeX, from the site itself, has set every formula, without an error."
-    with Visit(browser, base) as v:
-        pages = [n for n in names() if 'class="math' in (site/n).read_text(encoding='utf-8')]
-        assert pages
-        for name in pages:
-            page = v.open(name)
-            assert page.locator('.math').count() == page.locator('.math .katex').count(), name
-            assert page.locator('.katex-error').count() == 0, name
+    assert formulas > 100
 
 @pytest.mark.parametrize('words, leads', [('fit_sgd', r'runs\.html#fit_sgd$'), ('Koren', r'\.html')])
 def test_search(browser, base, words, leads):
@@ -166,27 +181,6 @@ def test_the_theme_lasts(browser, base, scheme):
         assert dark(v.open('ratings.html')) != before
         page.reload()
         assert dark(page) != before
-
-# In light all that axe knows; of that, only colours can differ in the dark, and only what scrolls on a phone.
-RULES = dict(light=None, dark=['color-contrast', 'link-in-text-block'], phone=['scrollable-region-focusable', 'frame-focusable-content', 'meta-viewport', 'aria-hidden-focus'])
-
-LEFT_OUT = 'main div.sourceCode pre > code > *, main svg > *, main .katex-html > *'      # thousands of coloured words, and the insides of figures and formulas
-
-@pytest.mark.parametrize('look', LOOKS)
-def test_accessibility(browser, base, look):
-    "axe-core finds nothing serious. The insides of code and formulas, thousands of words and signs, are looked at on one page."
-    import axe_playwright_python
-    axe = (Path(axe_playwright_python.__file__).parent/'axe.min.js').read_text(encoding='utf-8')
-    faults = []
-    with Visit(browser, base, *LOOKS[look]) as v:
-        for name in [*names(), '404.html']:
-            page = v.open(name)
-            page.evaluate(f'document.querySelectorAll("{LEFT_OUT if name != "model.html" else "main svg > *"}").forEach(e => e.remove())')
-            page.evaluate(axe)
-            found = page.evaluate('rules => axe.run({resultTypes: ["violations"], ...rules && {runOnly: rules}}).then(r => r.violations)', RULES[look])
-            faults += [f'{name}: {f["id"]} ({f["help"]}): {f["nodes"][0]["html"][:150]} and {len(f["nodes"]) - 1} more'
-                       for f in found if f['impact'] in ('critical', 'serious')]
-    assert faults == []
 
 def test_the_keyboard_reaches_everything(browser, base):
     "Tab alone comes past every link, button and field that can be seen, and each shows that it has the focus."
