@@ -154,8 +154,15 @@ def _has_md5(path, md5):
 
 def _renew(name, path, hidden):
     "Make `path` what GroupLens publishes today, if it isn't yet. A bad file never gets this name."
+    from requests import ConnectionError, Timeout
+
     url = f'{SERVER}/{path.name}'
-    md5 = _published_md5(url)
+    try:
+        md5 = _published_md5(url)
+    except (ConnectionError, Timeout):
+        if not path.exists(): raise
+        warnings.warn(f'{SERVER} could not be reached, so {path} stays as it is', stacklevel=3)
+        return
     if _has_md5(path, md5): return
 
     print(NOTICE.format(name=name, megabytes=MEGABYTES[name], folder=path.parent), file=sys.stderr)
@@ -206,7 +213,8 @@ def download(name:str,            # ml- and latest-small, latest, 100k, 1m, 10m,
     """Download a data set of MovieLens, if it isn't there already. Returns the path of its zip.
 
     ValueError for an unknown name or a wrong checksum. OSError if the disk is full. ConnectionError
-    if the server can't be reached or refuses: what has come is kept, and the next call goes on."""
+    if the server can't be reached or refuses: what has come is kept, and the next call goes on.
+    Without a connection, a file that is there already stays, with a warning."""
     from requests import HTTPError, RequestException
 
     if name not in MEGABYTES:

@@ -201,11 +201,17 @@ def test_a_download_that_brings_nothing_ends_and_the_next_call_goes_on(site, dat
     site.asked.clear()
     assert download(NAME).read_bytes() == GOOD and zips(site) == [f'bytes={3*PIECE}-']
 
-def test_no_server(site, data, old, monkeypatch):
+def test_no_server(site, data, monkeypatch):
     monkeypatch.setattr(movielens, 'SERVER', 'http://127.0.0.1:9')
     start = time.time()
     with pytest.raises(ConnectionError, match='could not be made'): download(NAME)
-    assert time.time() - start >= .05 and old.read_bytes() == b'from before'
+    assert time.time() - start >= .05 and there(data) == []
+
+def test_no_server_and_a_file_that_is_there(site, old, monkeypatch):
+    monkeypatch.setattr(movielens, 'SERVER', 'http://127.0.0.1:9')
+    with pytest.warns(UserWarning, match='could not be reached, so .*ml-1m.zip stays as it is') as said:
+        assert download(NAME) == old
+    assert old.read_bytes() == b'from before' and said[0].filename == __file__
 
 @pytest.mark.parametrize('claim', [len(GOOD) + 100_000, 'unsaid'])
 def test_a_server_that_lies_about_the_length(site, claim):
