@@ -204,7 +204,7 @@ def _stage(text):
 def _what_is_kept(checkpoints):
     "What a person who pressed Ctrl-C wants to know."
     there = [path for path in checkpoints if Path(path).exists()]
-    if not there: return 'No sweep was finished, so nothing is kept'
+    if not there: return 'No checkpoint was written yet, so nothing is kept'
     return f'What is done is in {there[-1]}; to go on, run the same command again'
 
 def _fit_text(record):

@@ -184,7 +184,7 @@ def test_an_interrupted_fit_goes_on(run, tmp_path, monkeypatch):
     monkeypatch.setattr(VariationalSolver, 'sweep', impatient)
 
     first, second, third, last = (run(*words, tmp_path/'parts') for _ in range(4))
-    assert first == (130, '', 'mfbook: stopped. No sweep was finished, so nothing is kept\n')
+    assert first == (130, '', 'mfbook: stopped. No checkpoint was written yet, so nothing is kept\n')
     kept = 'mfbook: stopped. What is done is in {}; to go on, run the same command again\n'.format
     assert second == (130, '', kept(tmp_path/'parts.checkpoint.test'))
     assert third[:2] == (130, '') and third[2].endswith(kept(tmp_path/'parts.checkpoint'))
