@@ -133,7 +133,7 @@ STALE = 3600       # seconds after which the temporary folder of a process that 
 
 @contextmanager
 def whole_file(path):
-    "A temporary name to write to, in a folder beside `path`. The file becomes `path` if the block ends well, else it goes."
+    "A temporary name to write to, in a folder beside `path`; the file becomes `path` if the block ends well."
     path = Path(path)
     _remove_stale(path)
     with tempfile.TemporaryDirectory(prefix=path.name, suffix='.tmp', dir=path.parent) as folder:
