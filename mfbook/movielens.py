@@ -409,8 +409,9 @@ def _check_part(part, first_line, layout):
         check_numbers(part[user], 0, LARGEST_ID, whole=True, of_file=True)
         check_numbers(part[item], 0, LARGEST_ID, whole=True, of_file=True)
     lowest, highest = layout.stars or (-LARGEST, LARGEST)
-    hint = OTHER_SCALE + (NOT_RATED if lowest > 0 and (part[rating] == '0').any() else '')
-    check_numbers(part[rating], lowest, highest, of_file=True, if_outside=hint)
+    try: check_numbers(part[rating], lowest, highest, of_file=True, if_outside=OTHER_SCALE)
+    except ValueError as error:
+        raise ValueError(f'{error}{NOT_RATED}' if ': 0 is outside' in str(error) else error) from None
     if time in layout.texts: _check_dates(part[time])
     elif time: check_numbers(part[time], -LATEST, LATEST, whole=True, of_file=True)
 
