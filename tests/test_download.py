@@ -549,5 +549,5 @@ def test_the_libraries_for_downloads_are_imported_by_the_first_download():
     tree = ast.parse(Path(movielens.__file__).read_text(encoding='utf-8'))
     imports = {node: ast.unparse(node) for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom))}
     theirs = {text for node, text in imports.items() if node not in tree.body}
-    assert {text.split()[1].split('.')[0] for text in theirs} == {'requests', 'filelock'}
+    assert {text.split()[1].split('.')[0] for text in theirs} == {'requests', 'filelock', 'pyarrow'}
     assert not [text for node, text in imports.items() if node in tree.body and re.search(r'requests|filelock|urllib3', text)]

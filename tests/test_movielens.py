@@ -183,10 +183,7 @@ BAD_CSV = {
     'too many fields in the first row': (change('2.5', '2.5,9'), r'line 2: more fields than'),
     'too many fields in every row': (csv([(*r, 9) for r in ROWS]), r'line 2: more fields than'),
     'a number before every row': (csv([(n*n, *r) for n, r in enumerate(ROWS)]), r'line 2: more fields than'),
-    'semicolons': (GOOD.replace(',', ';'), r"line 1: no column 'userId' among \['userId;movieId;rating;timestamp'\], separated by ','.*from_frame"),
-    'tabs': (GOOD.replace(',', '\t'), r"line 1: no column 'userId' among .*separated by ','"),
-    'another name for a column': (change('rating', 'stars'), r"line 1: no column 'rating' among \['userId', 'movieId', 'stars', 'timestamp'\].*from_frame"),
-    'no header': (GOOD.split('\n', 1)[1], r"line 1: no column 'userId' among \['1', '31'"),
+    'another name for a column': (change('rating', 'stars'), r"line 1: no column 'rating' among \['userId', 'movieId', 'stars', 'timestamp'\].*load_ratings\(path, user=..., item=..., rating=...\)"),
     'blank lines only': ('\n\n', r"line 1: no column 'userId'"),
 }
 BAD_BYTES = {'nothing': (b'', 'ratings.csv is empty'), 'a header only': (GOOD.split('\n')[0].encode() + b'\n', 'ratings.csv: there are no ratings'), 'a binary file': (b'\x7fELF\0\0\0', 'ratings.csv is a binary file'),
@@ -202,10 +199,10 @@ def test_bad_csv(tmp_path, what, place):
 
 BAD_DAT = {
     'ratings.dat': [('::2.5::', '::x::', "line 1, column 'rating': 'x' is not a number"), ('1::31::', '1::', "line 1: 3 fields separated by '::', not 4"),
-                    ('::', ',', "line 1: 1 fields separated by '::', not 4"), ('::', ':', "line 1: 1 fields separated by '::', not 4"),
+                    ('::', ':', "line 1: no separator makes three columns of '1:31:2.5:1260759144'.*load_ratings"),
                     ('1029', 'a', "line 2, column 'movieId': 'a' is not a number"), ('::3.0::', '::3.0::3::', 'line 2: 5 fields, not 4'), ('::2.5::', '::2.5::2::', 'line 1: more fields')],
     'u.data': [('\t3.0\t', '\tx\t', "line 2, column 'rating': 'x' is not a number"), ('\t0.5\t', '\t6\t', "line 4, column 'rating': 6 is outside 1 to 5"),
-               ('1\t31\t', '1\t', r"line 1: 3 fields separated by '\\t', not 4"), ('\t', ' ', r"line 1: 1 fields separated by '\\t', not 4"), ('3.0', '3.0\t1', 'line 2: 5 fields, not 4')]}
+               ('1\t31\t', '1\t', r"line 1: 3 fields separated by '\\t', not 4"), ('3.0', '3.0\t1', 'line 2: 5 fields, not 4')]}
 @pytest.mark.parametrize('place', ['a folder', 'a zip'])
 @pytest.mark.parametrize('name, case', [(n, c) for n in BAD_DAT for c in range(len(BAD_DAT[n]))])
 def test_bad_dat_and_tab(tmp_path, name, case, place):
@@ -326,11 +323,11 @@ def test_the_second_look_closes_its_file(tmp_path, text):
 def test_places_that_are_none(tmp_path):
     with pytest.raises(FileNotFoundError, match='nothing at .*nowhere.*getcwd'): load_ratings(tmp_path/'nowhere')
     (tmp_path/'empty').mkdir()
-    with pytest.raises(FileNotFoundError, match='empty holds no files, and none of .*from_frame'): load_ratings(tmp_path/'empty')
-    write(tmp_path/'a', {'films.txt': 'x'})
+    with pytest.raises(FileNotFoundError, match='empty holds no files, and none of .*load_ratings'): load_ratings(tmp_path/'empty')
+    write(tmp_path/'a', {'films.txt': 'x', 'people.txt': 'y'})
     for place in (tmp_path/'a', zipped(tmp_path/'a', '')):
-        with pytest.raises(FileNotFoundError, match='holds films.txt, and none of .*ratings.csv, ratings.dat, u.data.*from_frame'): load_ratings(place)
-    with pytest.raises(FileNotFoundError, match='films.txt is none of the rating files'): load_ratings(tmp_path/'a'/'films.txt')
+        with pytest.raises(FileNotFoundError, match='holds films.txt, people.txt, and none of .*ratings.csv, ratings.dat, u.data.*load_ratings'): load_ratings(place)
+    with pytest.raises(ValueError, match="films.txt, line 1: no separator makes three columns of 'x'"): load_ratings(tmp_path/'a'/'films.txt')
 
 @pytest.mark.parametrize('name', ['../ratings.csv', '/etc/ratings.csv', 'a/../../ratings.csv', '..\\ratings.csv', 'C:\\ratings.csv', '\\ratings.csv'])
 def test_a_zip_with_a_path_outside_itself_is_refused(tmp_path, name):
@@ -344,7 +341,7 @@ def test_a_damaged_zip_is_named(tmp_path):
     data = bytearray((tmp_path/'a.zip').read_bytes())
     data[3000] ^= 0xff
     (tmp_path/'a.zip').write_bytes(data)
-    with pytest.raises(ValueError, match='ml-x/ratings.csv is damaged .*Get the zip again'): load_ratings(tmp_path/'a.zip')
+    with pytest.raises(ValueError, match='ml-x/ratings.csv is damaged .*Get it again'): load_ratings(tmp_path/'a.zip')
     (tmp_path/'a.zip').write_bytes(bytes(data[:2000]))
     with pytest.raises(ValueError, match='a.zip is damaged .*Get it again'): load_ratings(tmp_path/'a.zip')
 
