@@ -16,8 +16,9 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy.sparse import csr_array
+from torch.nn.functional import embedding_bag
 from fastcore.basics import patch
-from .als import RowPrior, arrange, cg_rows, exact_rows, lookup_table, row_prior
+from .als import TINY, RowPrior, arrange, each_chunk, exact_rows, lookup_table, row_prior
 from .evaluation import top_k
 from .holdout import MAX_PRECISION, rating_counts
 from .model import MatrixFactorization, OTHER, SIDES, check_ratings, check_whole
@@ -277,9 +278,11 @@ class ImplicitALSSolver:
         self.n_events = len(train)
         self.sides = event_sides(train)
         sizes = model.n_items, model.n_users       # of the other side
+        self.counts = dict(zip(SIDES, rating_counts(train)))
         self.reg_weights = {}
         self.average_weight = {}
-        for side, counts, n_other in zip(SIDES, rating_counts(train), sizes):
+        for side, n_other in zip(SIDES, sizes):
+            counts = self.counts[side]
             weights = reg_weights(counts, n_other, unobserved_weight, reg_exp)
             self.reg_weights[side] = weights
             self.average_weight[side] = weights[counts > 0].mean().item()
@@ -313,34 +316,39 @@ def _check_settings(model, train, unobserved_weight, reg, reg_exp, cg_steps):
     if not 0 <= reg_exp <= 1:
         raise ValueError(f'reg_exp is {reg_exp}; 0 regularizes all rows alike, 1 in proportion to their weight.')
 
+ENTRIES = 2**16     # of a chunk; few large ones, because each costs some calls
+
 def event_sides(events):
     "The events arranged by user and by item for the kernel, each with the target 1: a dict of two `Side`s."
     users, items = events.users, events.items
     n_users, n_items = events.n_users, events.n_items
     ones = torch.ones_like(events.values)
     weights = None if torch.equal(events.values, ones) else events.values
-    by_item = arrange(items, users, ones, n_items, n_users, weights)
-    by_user = arrange(users, items, ones, n_users, n_items, weights)
+    by_item = arrange(items, users, ones, n_items, n_users, weights, most=ENTRIES)
+    by_user = arrange(users, items, ones, n_users, n_items, weights, most=ENTRIES)
     return dict(user=by_user, item=by_item)
 
 # %% ../nbs/13_implicit.ipynb #8fd2692a
 @patch
 def _update(self:ImplicitALSSolver, side):
-    "One side's rows given the other's; returns their weighted squared errors, shared part included (n_rows,)."
-    model = self.model
-    other = model.rows(OTHER[side])
-    table = lookup_table(other)
-    prior = RowPrior(torch.zeros(1, model.k + 1), _ridge(model.k, self.reg), self.reg_weights[side])
+    "One side's rows given the other's; returns each row's share of the objective, its regularization included (n_rows,)."
+    other = self.model.rows(OTHER[side])
     shared = shared_gram(other, self.unobserved_weight)
-    def add(at): return shared                          # the difference from lesson 09
-
-    if self.cg_steps is None:
-        rows, squared = exact_rows(self.sides[side], table, prior, add)
-    else:
-        rows, squared = cg_rows(self.sides[side], table, prior, model.rows(side), self.cg_steps, add)
+    update = self._exact_rows if self.cg_steps is None else self._cg_rows
+    rows, loss = update(side, other, shared)
     rows[:, -1] = 0                                     # but for rounding it is
-    model.put_rows(side, rows)
-    return squared
+    self.model.put_rows(side, rows)
+    return loss
+
+@patch
+def _exact_rows(self:ImplicitALSSolver, side, other, shared):
+    "Rows (n_rows, k+1) on the kernel of lesson 09, and their losses (n_rows,)."
+    k = self.model.k
+    weights = self.reg_weights[side]
+    prior = RowPrior(torch.zeros(1, k + 1), _ridge(k, self.reg), weights)
+    def add(at): return shared                          # the difference from lesson 09
+    rows, squared = exact_rows(self.sides[side], lookup_table(other), prior, add)
+    return rows, squared + self.reg*weights*rows.square().sum(1)
 
 def _ridge(k, reg):
     "The precision of a row [factors, bias]: `reg` for each factor, and so much for the bias that it stays 0."
@@ -350,17 +358,93 @@ def _ridge(k, reg):
 
 # %% ../nbs/13_implicit.ipynb #5f689602
 #| code-fold: true
+#| code-summary: "Show conjugate gradients without the matrices"
+def _of_rows(chunk, pieces):
+    "Sums over the pieces of each row of a chunk: (P, m) -> (R, m)."
+    if chunk.owner is None: return pieces
+    return pieces.new_zeros(len(chunk.at), pieces.shape[1]).index_add_(0, chunk.owner, pieces)
+
+def cg_of_chunk(chunk,   # a `Chunk` of events
+                F,       # (P, L, k) the factors of its columns, weighted; 0 in the padding
+                y,       # (P, L) the targets, weighted
+                ridge,   # (R, k) diagonals of what is added to F'F
+                scale,   # (R, k) about 1 over the diagonals of the sums, to precondition
+                w,       # (R, k) rows to begin with
+                steps:int):
+    "Rows (R, k) after some steps toward (F'F + ridge) w = F'y, and |y - F w|^2 + w' ridge w there, (R,)."
+    def ahead(v):
+        of_pieces = v if chunk.owner is None else v[chunk.owner]
+        return torch.bmm(of_pieces[:, None], F.mT)                   # F v, (P, 1, L)
+    def back(values): return _of_rows(chunk, torch.bmm(values, F)[:, 0])        # F' values, (R, k)
+    def length_of(values): return _of_rows(chunk, values.square().sum(2))[:, 0]
+
+    error = y[:, None] - ahead(w)
+    loss = length_of(error) + torch.linalg.vecdot(w, ridge*w)
+    residual = back(error) - ridge*w
+    direction = scale*residual
+    now = torch.linalg.vecdot(residual, direction)
+    for step in range(1, steps + 1):
+        predicted = ahead(direction)
+        curvature = length_of(predicted) + torch.linalg.vecdot(direction, ridge*direction)
+        length = now/curvature.clamp_(min=TINY)
+        w = torch.addcmul(w, length[:, None], direction)
+        loss = loss - length*now
+        if step == steps: break
+
+        change = back(predicted) + ridge*direction
+        residual = torch.addcmul(residual, length[:, None], change, value=-1)
+        downhill = scale*residual
+        before = now.clamp(min=TINY)
+        now = torch.linalg.vecdot(residual, downhill)
+        direction = torch.addcmul(downhill, (now/before)[:, None], direction)
+    return w, loss
+
+@patch
+def _cg_rows(self:ImplicitALSSolver, side, other, shared):
+    "Rows (n_rows, k+1) after some steps from the old ones, and their losses (n_rows,)."
+    k = self.model.k
+    strengths, axes = torch.linalg.eigh(shared[:k, :k])   # along these axes the shared matrix is diagonal
+    table = lookup_table(other @ torch.block_diag(axes, torch.ones(1, 1))).factors     # (n+1, k), zeros at the end
+    rows = self.model.rows(side)[:, :k] @ axes
+    strengths = strengths.clamp(min=0)
+    ridge = self.reg*self.reg_weights[side]               # (n_rows,)
+    per_event = self._mean_square(OTHER[side], other)/strengths.sum()
+    loss = rows.new_zeros(len(rows))
+
+    def work(chunk):
+        bags_of_one = chunk.cols.flatten()[:, None]
+        F = embedding_bag(bags_of_one, table, mode='sum').view(*chunk.cols.shape, k)
+        y = chunk.values
+        if chunk.roots is not None:
+            F *= chunk.roots[..., None]
+            y = y*chunk.roots
+        n = _of_rows(chunk, y.square().sum(1, keepdim=True))            # (R, 1), the weight of the events
+        own_ridge = strengths + ridge[chunk.at, None]                   # (R, k)
+        scale = 1/(own_ridge + n*per_event*strengths)                   # as if F'F were like the shared matrix
+        rows[chunk.at], loss[chunk.at] = cg_of_chunk(chunk, F, y, own_ridge, scale, rows[chunk.at], self.cg_steps)
+
+    each_chunk(work, self.sides[side].chunks)
+    zero = torch.zeros(len(rows), 1)
+    return torch.cat([rows @ axes.T, zero], 1), loss
+
+@patch
+def _mean_square(self:ImplicitALSSolver, side, rows):
+    "The squared length of the row of an event, on average."
+    counts = self.counts[side].float()
+    return counts @ rows.square().sum(1) / self.n_events
+
+# %% ../nbs/13_implicit.ipynb #ee7d1c52
+#| code-fold: true
 #| code-summary: "Show the sweep, and the prior that it leaves for newcomers"
 @patch
 def sweep(self:ImplicitALSSolver):
     "One pass over items and users: a dict with `loss`, what is minimized, per event."
     self._update('item')
-    loss = self._update('user').sum(dtype=torch.float64).item()
-    for side in SIDES:
-        lengths = self.model.rows(side).square().sum(1)
-        loss += self.reg*(self.reg_weights[side] @ lengths).item()
+    of_users = self._update('user').sum(dtype=torch.float64).item()
+    lengths = self.model.rows('item').square().sum(1)
+    of_items = self.reg*(self.reg_weights['item'] @ lengths).item()
     self._leave_priors()
-    return dict(loss=loss/self.n_events)
+    return dict(loss=(of_users + of_items)/self.n_events)
 
 @patch
 def _leave_priors(self:ImplicitALSSolver):
@@ -373,7 +457,7 @@ def _leave_priors(self:ImplicitALSSolver):
         ridge[:k, :k] += shared[:k, :k]
         model.set_prior(side, torch.zeros(k + 1), ridge)
 
-# %% ../nbs/13_implicit.ipynb #ee7d1c52
+# %% ../nbs/13_implicit.ipynb #56fcc490
 #| code-fold: true
 #| code-summary: "Show fit_implicit_als"
 def fit_implicit_als(model,                       # the `MatrixFactorization` to fill; starts from its users
@@ -399,7 +483,7 @@ def fit_implicit_als(model,                       # the `MatrixFactorization` to
     return fit(model, solver, train, valid, sweeps, patience, checkpoint=checkpoint,
                settings=settings, metric=metric or watch_ndcg(train), progress=progress)
 
-# %% ../nbs/13_implicit.ipynb #56fcc490
+# %% ../nbs/13_implicit.ipynb #28b9152b
 #| code-fold: true
 #| code-summary: "Show fold_in_events"
 @float32_on_cpu()
@@ -414,7 +498,7 @@ def fold_in_events(model,   # a `MatrixFactorization` filled by `fit_implicit_al
     rows[:, -1] = 0
     return rows
 
-# %% ../nbs/13_implicit.ipynb #28b9152b
+# %% ../nbs/13_implicit.ipynb #29e0af33
 def bpr_step(p,    # (m, k+1) users' factors, then a 1
              q_i,  # (m, k+1) factors and bias of an item each user has
              q_j,  # (m, k+1) of one that the user does not have
@@ -428,7 +512,7 @@ def bpr_step(p,    # (m, k+1) users' factors, then a 1
     to_j = -pull*p - reg*q_j
     return to_p, to_i, to_j, x
 
-# %% ../nbs/13_implicit.ipynb #29e0af33
+# %% ../nbs/13_implicit.ipynb #f311ccc5
 #| code-fold: true
 #| code-summary: "Show the class and its settings"
 class BPRSolver:
@@ -466,7 +550,7 @@ class BPRSolver:
 
     def load_state_dict(self, state): self.epoch = state['epoch']
 
-# %% ../nbs/13_implicit.ipynb #f311ccc5
+# %% ../nbs/13_implicit.ipynb #d1f8df81
 #| code-fold: true
 #| code-summary: "Show how the other items are drawn"
 def _pair_codes(users, items, n_items): return users*n_items + items     # a number for each pair
@@ -500,7 +584,7 @@ def others(self:BPRSolver, users, generator):
         again = again[still]
     return found
 
-# %% ../nbs/13_implicit.ipynb #d1f8df81
+# %% ../nbs/13_implicit.ipynb #78c9e782
 #| code-fold: true
 #| code-summary: "Show the epoch"
 @patch
@@ -531,7 +615,7 @@ def sweep(self:BPRSolver):
     self.epoch += 1
     return dict(right=right/len(self.items))
 
-# %% ../nbs/13_implicit.ipynb #78c9e782
+# %% ../nbs/13_implicit.ipynb #3184ff8e
 #| code-fold: true
 #| code-summary: "Show fit_bpr"
 def fit_bpr(model,                 # the `MatrixFactorization` to fill; starts from what it holds
@@ -552,7 +636,7 @@ def fit_bpr(model,                 # the `MatrixFactorization` to fill; starts f
     return fit(model, solver, train, valid, epochs, patience, checkpoint=checkpoint,
                settings=settings, metric=metric or watch_ndcg(train), progress=progress)
 
-# %% ../nbs/13_implicit.ipynb #3184ff8e
+# %% ../nbs/13_implicit.ipynb #d2214d99
 def ease(events,            # `Ratings` of events
          reg:float=100.):   # L2 regularization of the weights
     "Weights from each item to each other item, B (n_items, n_items), with zeros on its diagonal (Steck 2019, equation 8)."
@@ -569,7 +653,7 @@ def ease_scores(B, given):
     def scores(users): return torch.from_numpy(X[users.numpy()] @ B.numpy())
     return scores
 
-# %% ../nbs/13_implicit.ipynb #d2214d99
+# %% ../nbs/13_implicit.ipynb #16a21c97
 #| code-fold: true
 #| code-summary: "Show inverse_gram, which inverts on the shorter side"
 def inverse_gram(X, reg): # sparse (n_users, n_items)

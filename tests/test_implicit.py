@@ -1,11 +1,15 @@
 """Clicks: events of tables and of stars, metrics against plain loops, implicit ALS against dense least squares, BPR against
 autograd, EASE against constrained regressions, resuming, and what bad input is told."""
 from collections import Counter
+from dataclasses import replace
+from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
+import mfbook.implicit
+from mfbook.als import arrange
 from mfbook.holdout import split_random
 from mfbook.implicit import (BPRSolver, ImplicitALSSolver, bpr_step, ease, ease_scores, event_matrix, events_from_frame,
     events_from_ratings, fit_bpr, fit_implicit_als, fold_in_events, inverse_gram, list_quality, popular, scores_of_rows,
@@ -190,9 +194,21 @@ def test_the_loss_is_the_objective_and_never_rises(exponent, counts):
     assert losses[-1] == pytest.approx(loss_by_hand(model, events, .2, .05, exponent), rel=1e-4)
     assert all(after <= before*(1 + 1e-5) for before, after in zip(losses, losses[1:])) and losses[-1] < losses[0]
 
-def test_as_many_steps_as_unknowns_are_exact(events):
-    exact, steps = fitted(events, k=3, sweeps=2)[0], fitted(events, k=3, sweeps=2, cg_steps=6)[0]
-    assert torch.allclose(exact.scores_of(exact.rows('user')), steps.scores_of(steps.rows('user')), atol=2e-3)
+@pytest.mark.parametrize('counts', [False, True])
+@pytest.mark.parametrize('longest', [1024, 4])
+def test_as_many_steps_as_unknowns_are_exact(counts, longest, monkeypatch):
+    "With long rows folded into pieces as well; and the loss is that of the exact rows."
+    monkeypatch.setattr(mfbook.implicit, 'arrange', partial(arrange, longest=longest))
+    events = small(counts=counts)
+    exact, steps = MatrixFactorization(events, k=3), MatrixFactorization(events, k=3)
+    solver, by_steps = ImplicitALSSolver(exact, events, .2, .02, .5), ImplicitALSSolver(steps, events, .2, .02, .5, cg_steps=5)
+    for _ in range(3):
+        assert solver.sweep()['loss'] == pytest.approx(by_steps.sweep()['loss'], rel=1e-4)
+    assert torch.allclose(exact.scores_of(exact.rows('user')), steps.scores_of(steps.rows('user')), atol=1e-3)
+
+def test_few_steps_end_near_the_exact_rows(events):
+    exact, steps = (fitted(events, k=6, sweeps=12, cg_steps=n)[1].frame().loss.iloc[-1] for n in (None, 3))
+    assert steps == pytest.approx(exact, rel=.003)
 
 def test_counts_weigh_as_much_as_repeated_events():
     "Rows of a pair clicked three times: three equal events in the normal equations."
@@ -201,7 +217,6 @@ def test_counts_weigh_as_much_as_repeated_events():
     solver = ImplicitALSSolver(model, events, .2, .1, 0.)
     copies = torch.repeat_interleave(torch.arange(len(events)), events.values.long())
     repeated = events.take(copies)
-    from dataclasses import replace
     repeated = replace(repeated, values=torch.ones(len(repeated)))
     twin = MatrixFactorization(events, k=3)
     other = ImplicitALSSolver(twin, repeated, .2, .1, 0.)
@@ -213,7 +228,6 @@ def test_counts_weigh_as_much_as_repeated_events():
 def test_renumbering_users_and_items_renumbers_the_rows(events):
     g = torch.Generator().manual_seed(1)
     new_user, new_item = torch.randperm(events.n_users, generator=g), torch.randperm(events.n_items, generator=g)
-    from dataclasses import replace
     other = replace(events, users=new_user[events.users.long()].int(), items=new_item[events.items.long()].int())
     one, two = MatrixFactorization(events, k=3), MatrixFactorization(other, k=3)
     solver, twin = ImplicitALSSolver(one, events), ImplicitALSSolver(two, other)
