@@ -190,8 +190,8 @@ METHODS = {
     'iALS, same settings': Method(our_als, [dict(unobserved_weight=SAME['weight'], reg=SAME['reg'], reg_exp=0.)]),
     'implicit ALS, same settings': Method(library_als, [in_the_librarys_words(**SAME) | dict(use_cg=False)], 'implicit'),
     'implicit ALS, same settings, CG': Method(library_als, [in_the_librarys_words(**SAME)], 'implicit'),
-    'BPR': Method(our_bpr, grid(lr=[0.02, 0.05, 0.1], reg=[0.003, 0.01, 0.03]), new_users=False),
-    'implicit BPR': Method(library_bpr, grid(learning_rate=[0.02, 0.05, 0.1], regularization=[0.003, 0.01, 0.03]),
+    'BPR': Method(our_bpr, grid(lr=[0.003, 0.01, 0.03], reg=[0.01, 0.03, 0.1]), new_users=False),
+    'implicit BPR': Method(library_bpr, grid(learning_rate=[0.003, 0.01, 0.03], regularization=[0.01, 0.03, 0.1]),
                            'implicit', new_users=False),
 }
 
@@ -281,7 +281,7 @@ def speed(n, k=64, rounds=5, threads=2):
             library.solver(X, P, Q, .1, num_threads=threads)
             library.solver(XT, Q, P, .1, num_threads=threads)
     solvers = {name: ImplicitALSSolver(MatrixFactorization(events, k=k), events, 0.1, 0.01, 0., cg_steps=steps)
-               for name, steps in (('iALS, exact', None), ('iALS, CG', 3))}
+               for name, steps in (('iALS, exact', None), ('iALS, CG', 2))}
     works = {name: solver.sweep for name, solver in solvers.items()} | {'implicit ALS': theirs}
     took = {name: [] for name in works}
     for _ in range(rounds):
