@@ -34,7 +34,7 @@ def events_from_frame(df,                     # one row per click, or per user a
                       count=None,             # how often; None: each row is one
                       timestamp='timestamp',  # may be absent
                       titles=None):           # as in `Ratings.from_frame`
-    """Events of a table of clicks: `Ratings` whose values are counts. Rows of a pair are added up, and keep the last time.
+    """Events of a table of clicks: `Ratings` whose values are counts. A pair's rows are added up and keep the last time.
 
     ValueError says what is wrong with the table, in which row and column."""
     names = (user, item, count or timestamp, timestamp)
@@ -314,7 +314,7 @@ def event_sides(events):
 # %% ../nbs/13_implicit.ipynb #ba4daec7
 @patch
 def _update(self:ImplicitALSSolver, side):
-    "One side's rows given the other's; returns each row's share of the objective, its regularization included (n_rows,)."
+    "One side's rows given the other's; returns each row's share of the objective, regularization included (n_rows,)."
     other = self.model.rows(OTHER[side])
     shared = shared_gram(other, self.unobserved_weight)
     update = self._exact_rows if self.cg_steps is None else self._cg_rows
@@ -472,7 +472,7 @@ def fit_implicit_als(model,                       # the `MatrixFactorization` to
 @float32_on_cpu()
 def fold_in_events(model,   # a `MatrixFactorization` filled by `fit_implicit_als`
                    events): # events of users, known or new, in the model's codes
-    "The rows of these users, folded in from their events as lesson 08 does, all at once: (n_users, k+1); 0 without events."
+    "The rows of these users, folded in as by lesson 08 but all at once: (n_users, k+1); 0 without events."
     check_ratings(model, 'events', events)
     _check_events(model, events)
     side = event_sides(events)['user']
@@ -501,7 +501,7 @@ def watch_new_users(given):
 # %% ../nbs/13_implicit.ipynb #bf68fc25
 def ease(events,            # `Ratings` of events
          reg:float=100.):   # L2 regularization of the weights
-    "Weights from each item to each other item, B (n_items, n_items), with zeros on its diagonal (Steck 2019, equation 8)."
+    "Weights from each item to each other one, B (n_items, n_items), zeros on its diagonal (Steck 2019, equation 8)."
     if not 0 < reg < math.inf: raise ValueError(f'reg is {reg}; it must be finite and above 0, 100 for example.')
     X = event_matrix(events)
     B = inverse_gram(X, reg)
@@ -519,7 +519,7 @@ def ease_scores(B, given):
 #| code-fold: true
 #| code-summary: "Show inverse_gram, which inverts on the shorter side"
 def inverse_gram(X, reg): # sparse (n_users, n_items)
-    "The inverse of X'X + reg I, (n_items, n_items) float32; from the smaller X X' + reg I where there are fewer users."
+    "The inverse of X'X + reg I, (n_items, n_items) float32; from X X' + reg I where there are fewer users."
     n_users, n_items = X.shape
     if n_items <= n_users:
         return np.linalg.inv((X.T @ X).toarray() + reg*np.eye(n_items)).astype(np.float32)
