@@ -34,7 +34,7 @@ def events_from_frame(df,                     # one row per click, or per user a
                       count=None,             # how often; None: each row is one
                       timestamp='timestamp',  # may be absent
                       titles=None):           # as in `Ratings.from_frame`
-    """Events of a table of clicks: `Ratings` whose values are counts. A pair's rows are added up and keep the last time.
+    """Events of a table of clicks: `Ratings` whose values are counts. A pair's rows are added up; the last time stays.
 
     ValueError says what is wrong with the table, in which row and column."""
     names = (user, item, count or timestamp, timestamp)
