@@ -342,7 +342,7 @@ def test_users_who_have_everything_teach_nothing():
 
 def test_bpr_learns_the_order(split):
     model = MatrixFactorization(split.train, k=4)
-    history = fit_bpr(model, split.train, epochs=60, progress=False)
+    history = fit_bpr(model, split.train, epochs=60, lr=.05, reg=.01, progress=False)
     right = history.frame().right
     assert right.iloc[-1] > .8 > .65 > right.iloc[0] and model.mean == 0 and (model.rows('user')[:, -1] == 0).all()
     assert list_quality(model, split.train, split.test)['ndcg@100'].mean() > list_quality(popular(split.train), split.train, split.test)['ndcg@100'].mean()
