@@ -9,7 +9,7 @@ SPEC    = settings.ini constraints.txt setup.py
 export CHECK = import sys; v = sys.version_info[:2]; v >= (3, 11) or sys.exit('mfbook needs Python 3.11 or newer. \
   $(PYTHON) is %d.%d; name another, as in: make demo PYTHON=python3.12' % v)
 
-.PHONY: help demo test faults fuzz package audit export book docs preview browser readme peers scale clean
+.PHONY: help demo test faults fuzz package audit export book docs preview browser readme peers scale ranking clean
 
 help:
 	@echo 'make demo     install into .venv, then use the command mfbook: fit the ratings that ship, and name films'
@@ -26,6 +26,7 @@ help:
 	@echo 'make readme   README.md alone'
 	@echo 'make peers    install myFM, Surprise, LensKit and Cornac into .venv-peers, and measure them (an hour)'
 	@echo 'make scale    install Cornac, cmfrec and implicit into .venv-scale, and measure them at 32 million ratings (an hour or two)'
+	@echo 'make ranking  install implicit and LensKit into .venv-ranking, and measure lists of clicks beside them (half an hour)'
 	@echo 'make clean    remove what these commands made, .venv too'
 
 demo: .venv/ready
@@ -84,8 +85,14 @@ scale:
 	@.venv-scale/bin/python -m pip install -q --disable-pip-version-check -r benchmarks/scale-requirements.txt -e .
 	@.venv-scale/bin/python benchmarks/scale.py
 
+ranking:
+	@$(PYTHON) -m venv .venv-ranking
+	@.venv-ranking/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt torch numpy
+	@.venv-ranking/bin/python -m pip install -q --disable-pip-version-check -r benchmarks/ranking-requirements.txt -e .
+	@.venv-ranking/bin/python benchmarks/ranking.py
+
 clean:
-	@rm -rf .venv .venv-peers .venv-scale .venv-audit .demo _docs _proc build dist *.egg-info .pytest_cache .hypothesis nbs/nbdev.yml nbs/reference
+	@rm -rf .venv .venv-peers .venv-scale .venv-audit .venv-ranking .demo _docs _proc build dist *.egg-info .pytest_cache .hypothesis nbs/nbdev.yml nbs/reference
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A .venv that is already there is kept, with the torch in it: see "torch without a GPU" in the README.

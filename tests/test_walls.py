@@ -30,6 +30,7 @@ def tree_of(path): return ast.parse(path.read_text(encoding='utf-8'))
 # ---- only the model, the solvers and their kernels name a tensor of the model
 
 MAY_NAME_TENSORS = {'model', 'training'}               # a gradient step moves the tensors themselves; others write rows
+NAMES_OF_A_PEER = {'ranking'}                          # implicit's models call their tables as ours does
 SIDED = r'(bias|factors|prior_\w*)'
 TENSOR = re.compile(rf'mu|(user|item)_{SIDED}')        # a whole name
 PART = re.compile(rf'_{SIDED}')                        # what stands behind `{side}` in f'{side}_factors'
@@ -59,6 +60,8 @@ def test_only_the_model_and_the_solvers_name_its_tensors(path):
     "The others use `predict`, `scores`, `rows`, `put_rows`, `prior`, `set_prior`, `baseline` and `mean`, solvers too."
     if path.parent.name == 'mfbook' and path.stem in MAY_NAME_TENSORS:
         assert list(tensors_named(tree_of(path))), 'it names none: take it off the list'
+    elif path.stem in NAMES_OF_A_PEER:
+        assert {name for _, name in tensors_named(tree_of(path))} <= {'user_factors', 'item_factors'}
     else:
         assert list(tensors_named(tree_of(path))) == []
 
@@ -197,6 +200,8 @@ PUBLIC = {
     'als': 'ALSSolver fit_als tune_als',
     'gibbs': 'who_rated_what Draws GibbsSolver fit_gibbs effective_size coverage',
     'variational': 'VariationalSolver fit_variational',
+    'implicit': ('events_from_ratings events_from_frame split_users UserSplit list_quality scores_of_rows popular ImplicitALSSolver fit_implicit_als '
+                 'fold_in_events BPRSolver fit_bpr ease ease_scores'),
     'movielens': 'datasets download load_ratings load_fold',
     'scale': 'Synthetic synthetic_ratings start_on_parts',
     'cli': 'main',
