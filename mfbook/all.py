@@ -12,3 +12,4 @@ from .gibbs import *
 from .variational import *
 from .movielens import *
 from .scale import *
+from .compiled import *

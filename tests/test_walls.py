@@ -199,6 +199,7 @@ PUBLIC = {
     'variational': 'VariationalSolver fit_variational',
     'movielens': 'datasets download load_ratings load_fold',
     'scale': 'Synthetic synthetic_ratings start_on_parts',
+    'compiled': 'CompiledSGDSolver fit_compiled_sgd MeanFieldSolver fit_mean_field',
     'cli': 'main',
 }
 
