@@ -143,8 +143,9 @@ def jobs(part, n, path=PATH):
         return [job(method, best)
                 for method in METHODS for best in fitted_settings(method, n, path)]
     if part == 'sizes':
-        return [job(method, dict(k=32), n=size) for size in SIZES if size < n
-                for method in ('variational', 'mean field')]
+        usual = {'variational': dict(k=32, start=2), 'mean field': dict(k=32)}
+        return [job(method, settings, n=size) for size in SIZES if size < n
+                for method, settings in usual.items()]
     of = dict(profile='ALS', rates='SGD', reading='csv')
     return [job(of[part], {})]
 

@@ -143,9 +143,12 @@ def sgd_rows(rows,                # codes of the users, in the order of their tu
              rate):               # of the steps
     "Funk's SGD: for each rating, a step of its user's and its film's row. Returns the squared errors."
     k = W.shape[1]
+    one = np.float32(1)
     squared = 0.
     for u in rows:
         w = W[u]
+        w_keep = one - min(rate*W_reg[u, 0], one)      # never shrunk beyond zero
+        bias_keep = one - min(rate*W_reg[u, 1], one)
         for j in range(starts[u], starts[u + 1]):
             i = columns[j]
             x = X[i]
@@ -154,12 +157,14 @@ def sgd_rows(rows,                # codes of the users, in the order of their tu
                 error -= w[f]*x[f]
             squared += error*error
 
+            move = rate*error
+            x_keep = one - min(rate*X_reg[i, 0], one)
             for f in range(k):
                 w_f = w[f]
-                w[f] += rate*(error*x[f] - W_reg[u, 0]*w_f)
-                x[f] += rate*(error*w_f - X_reg[i, 0]*x[f])
-            bias[u] += rate*(error - W_reg[u, 1]*bias[u])
-            other_bias[i] += rate*(error - X_reg[i, 1]*other_bias[i])
+                w[f] = w_keep*w_f + move*x[f]
+                x[f] = x_keep*x[f] + move*w_f
+            bias[u] = bias_keep*bias[u] + move
+            other_bias[i] = (one - min(rate*X_reg[i, 1], one))*other_bias[i] + move
     return squared
 
 # %% ../nbs/16_compiled.ipynb #d41abd6b
@@ -192,7 +197,7 @@ class CompiledSGDSolver(SGDSolver):
                  model:MatrixFactorization, # the model to fill; training starts from what it holds
                  train,                 # `Ratings` to learn from
                  epochs:int=20,         # epochs of the whole run, which `schedule` is stretched over
-                 lr:float=0.01,         # the learning rate at the start
+                 lr:float=0.03,         # the learning rate at the start
                  reg:float=13.,         # L2 regularization of the factors, as in `SGDSolver`
                  bias_reg:float=None,   # the same of the biases; None: from the ratings
                  per_rating:bool=False, # both count once for each rating of a row, or once in all
@@ -240,7 +245,7 @@ def fit_compiled_sgd(model,                  # the `MatrixFactorization` to fill
                      train,                  # `Ratings` to learn from
                      valid=None,             # `Ratings` to stop by; without them all `epochs` run
                      epochs:int=20,          # passes over the training ratings, at most
-                     lr:float=0.01,          # the learning rate at the start
+                     lr:float=0.03,          # the learning rate at the start
                      reg:float=13.,          # L2 regularization of the factors, as in `SGDSolver`
                      bias_reg:float=None,    # L2 regularization of the biases; None: from the ratings
                      per_rating:bool=False,  # both count once for each rating of a row, or once in all
@@ -264,14 +269,18 @@ def descend_rows(rows,                # codes of the rows to move
                  mean,                # of the ratings
                  X, other_bias,       # (n_cols, k), (n_cols,) rows of the other side
                  W, bias,             # (n_rows, k), (n_rows,) the rows, changed in place
-                 reg, bias_reg,       # L2 regularization of factors and biases
-                 error):              # room for the errors of the longest row
+                 reg, bias_reg):      # L2 regularization of factors and biases
     """Coordinate descent: each number of a row in turn goes where the penalized squared error is least.
 
     Pilászy et al. 2010 (ALS1), with the errors kept up to date. Returns the squared errors after it.
     """
     k = W.shape[1]
     zero = np.float32(0)
+    longest = 0
+    for r in rows:
+        longest = max(longest, starts[r + 1] - starts[r])
+    error = np.empty(longest, np.float32)
+
     squared = 0.
     for r in rows:
         first = starts[r]
