@@ -18,13 +18,15 @@ parts are:
   validation RMSE against seconds; Gibbs, which has nothing to choose, with many sweeps, for the
   best RMSE that is known; of the book's SGD the compiled one alone, because the other does the
   same and takes longer
+- sizes: mean field and variational Bayes at smaller sizes, to see where the first loses
 - profile: where the time of a sweep goes, on one thread
 - rates: steps of SGD, by hand and compiled, beside a DataLoader loop, on one thread
 - reading: a ratings.csv, first and second load
 
 Each row is measured in a process of its own, so that its peak of memory is its own. Seconds are
 those of preparation and sweeps; the seconds of validation are not among them, for any method. The
-book's SGD shuffles before every epoch, and that counts. Cornac takes the ratings in the order of
+book's SGD shuffles before every epoch, and that counts. Numba's compilation does not: it is kept
+on disk, and lesson 16 shows its seconds. Cornac takes the ratings in the order of
 the file, user after user: it learns as well from them as in random order, which is in its grid,
 and each user's row is at hand for all of the ratings. A compiled step is compiled anew in each
 process, which is preparation too. cmfrec cannot go on from where it stopped, so each point of its
@@ -47,11 +49,11 @@ from ledger import fits, forget_peak, machine, peak_mb, read_rows, write_rows
 from mfbook.holdout import concat, rmse, split_random
 from mfbook.ratings import Ratings
 from mfbook.scale import synthetic_ratings
-from scale_methods import METHODS
+from scale_methods import METHODS, warm_up
 from scale_parts import profile, rates, reading, timed
 
 PATH = Path(__file__).resolve().parent/'scale.jsonl'
-PARTS = ['sweep', 'growth', 'profile', 'tune', 'fit', 'rates', 'reading']
+PARTS = ['sweep', 'growth', 'profile', 'tune', 'fit', 'sizes', 'rates', 'reading']
 KEY = ['shape', 'what', 'method', 'settings']                    # what makes two rows the same
 FULL = 32_000_204                                                # MovieLens 32M
 SMALLEST = 500_000                                               # a tenth of it is to be tuned on
@@ -106,7 +108,8 @@ def chosen(method, n, path=PATH, within=0.0025, most=3):
 
 # What a part measures
 
-GROWING = ['ALS', 'CG ALS', 'variational', 'Gibbs']
+GROWING = ['ALS', 'CG ALS', 'variational', 'mean field', 'Gibbs']
+SIZES = [100_000, 320_000, 1_000_000, 3_200_000]                 # and the full one, from `fit`
 
 def first_settings(method):
     like = METHODS[method].like or method
@@ -139,6 +142,10 @@ def jobs(part, n, path=PATH):
     if part == 'fit':
         return [job(method, best)
                 for method in METHODS for best in fitted_settings(method, n, path)]
+    if part == 'sizes':
+        usual = {'variational': dict(k=32, start=2), 'mean field': dict(k=32)}
+        return [job(method, settings, n=size) for size in SIZES if size < n
+                for method, settings in usual.items()]
     of = dict(profile='ALS', rates='SGD', reading='csv')
     return [job(of[part], {})]
 
@@ -208,7 +215,7 @@ def fit(method, settings, train, valid, test):
     if not log: return dict(prepare=prepare, log=log, valid=None, test=None)
     return dict(prepare=prepare, log=log, valid=log[best - 1][1], test=rmse(on_test, test))
 
-MEASURES = dict(sweep=sweep, tune=fit, fit=fit, profile=profile, rates=rates, reading=reading)
+MEASURES = dict(sweep=sweep, tune=fit, fit=fit, sizes=fit, profile=profile, rates=rates, reading=reading)
 
 def run(job, folder, path):
     """Measure one job here and now, and record it.
@@ -222,6 +229,8 @@ def run(job, folder, path):
     if package != 'mfbook':                          # the peers are imported before the clock runs
         few = parts[0].take(slice(500))
         next(islice(method.fit(few, **job['settings']), 1, 2))
+
+    if method and method.compiled: warm_up(parts[0])
 
     forget_peak()
     data_mb = peak_mb()
@@ -313,6 +322,17 @@ def race(n=FULL, path=PATH, within=(.01, .0003)):
     frame['data_mb'] = [row['data_mb'] for row in best.values()]
     frame['peak_mb'] = [row['peak_mb'] for row in best.values()]
     return frame
+
+def sizes_table(n=FULL, path=PATH):
+    "Best validation RMSE of mean field and of variational Bayes: a row a number of ratings."
+    small = [row for size in SIZES for row in rows(path, shape=size, what='sizes')]
+    full = [row for row in best_fits(n, path).values()] if finished(n, path) else []
+    found = [row for row in [*small, *full] if row['method'] in ('mean field', 'variational')]
+    frame = pd.DataFrame([[row['shape'], row['method'], row['valid']] for row in found],
+                         columns=['ratings', 'method', 'valid'])
+    table = frame.pivot(index='ratings', columns='method', values='valid')
+    if table.shape[1] == 2: table['difference (%)'] = 100*(table['mean field']/table.variational - 1)
+    return table.rename_axis(columns=None)
 
 def sweeps(n=FULL, path=PATH, beside=('Cornac MF', 'cmfrec ALS')):
     "A row a method: seconds to prepare and of a sweep, in a peer's sweeps, and per rating (ns)."

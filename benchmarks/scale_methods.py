@@ -11,10 +11,11 @@ from typing import Callable, NamedTuple
 import numpy as np
 import torch
 from mfbook.als import ALSSolver
+from mfbook.compiled import CompiledSGDSolver, MeanFieldSolver, fit_compiled_sgd, fit_mean_field
 from mfbook.gibbs import GibbsSolver, predict_rows
 from mfbook.model import MatrixFactorization, predict_pairs, rating_unit
 from mfbook.scale import start_on_parts
-from mfbook.training import SGDSolver, closed_form, compiled, penalty_of
+from mfbook.training import SGDSolver, closed_form, compiled, constant, penalty_of
 from mfbook.variational import VariationalSolver, fit_variational
 
 # The book's
@@ -41,6 +42,45 @@ def variational(train, k, start=0, shares=(), cg_steps=3):
         yield model.predict
     while True:
         solver.sweep()
+        yield model.predict
+
+def warm_up(train):
+    "Compile lesson 16's kernels, or read them from the disk, on some of the ratings."
+    few = train.take(slice(500))
+    fit_mean_field(MatrixFactorization(few, k=2), few, sweeps=3, progress=False)
+    fit_compiled_sgd(MatrixFactorization(few, k=2), few, epochs=1, progress=False)
+
+def mean_field(train, k, shares=(), steps=2, then=None):
+    """Lesson 16's. Its first sweep is the start on `shares` of the users, if there are any; after
+    `then` sweeps lesson 11's solver goes on."""
+    model = MatrixFactorization(train, k=k)
+    solver = MeanFieldSolver(model, train, steps=steps, shares=shares)
+    yield model.predict
+    sweeps = 0
+    while then is None or sweeps < then:
+        solver.sweep()
+        sweeps += 1
+        yield model.predict
+
+    start = solver.partial_start()
+    del solver                                               # and its ratings
+    solver = VariationalSolver(model, train, features=0, cg_steps=3, start=start)
+    solver.begin(start)
+    yield model.predict
+    while True:
+        solver.sweep()
+        yield model.predict
+
+def numba_sgd(train, k, lr, reg, epochs=60, seed=0):
+    "Lesson 16's SGD: a step for each rating, at the same learning rate throughout, as Cornac's."
+    unit = rating_unit(train)
+    model = MatrixFactorization(train, k=k, seed=seed)
+    solver = CompiledSGDSolver(model, train, epochs=epochs, lr=lr*unit/2, reg=reg/unit,
+                               bias_reg=reg, per_rating=True, schedule=constant, seed=seed)
+    yield model.predict
+    for epoch in range(epochs):
+        try: solver.sweep()
+        except FloatingPointError: return
         yield model.predict
 
 def gibbs(train, k, burn_in, start=0, shares=(), seed=0):
@@ -196,6 +236,7 @@ class Method(NamedTuple):
     threads: int|None = None   # None: as many as there are
     restarts: bool = False     # whether each sweep is a fit from the start
     stars: bool = True         # whether it predicts them
+    compiled: bool = False     # whether lesson 16's kernels are to be compiled before the clock runs
 
 def grid(**values):
     "Every combination of the values, as dicts."
@@ -205,6 +246,7 @@ ALS_GRID = [*grid(k=[32], reg=[30.], bias_reg=[3.], per_rating=[False]),
             *grid(k=[32], reg=[.05, .07, .1], bias_reg=[.02], per_rating=[True])]
 SGD_GRID = grid(k=[32], lr=[40., 80.], reg=[.015, .025, .035], bias_reg=[.02], batch_size=[4096],
                 epochs=[8, 16])
+NUMBA_GRID = grid(k=[32], lr=[.01, .02], reg=[.015, .02, .03])
 CORNAC_GRID = [*grid(k=[32], lr=[.01, .02], reg=[.015, .02, .03, .04]),
                dict(k=32, lr=.01, reg=.03, order='random')]
 SHARES = [1/16, 1/4]
@@ -213,10 +255,12 @@ METHODS = {
     'ALS':          Method(als, ALS_GRID),
     'CG ALS':       Method(als, [dict(settings, cg_steps=3) for settings in ALS_GRID]),
     'variational':  Method(variational, [dict(k=32, start=2), dict(k=32, shares=SHARES)]),
+    'mean field':   Method(mean_field, [dict(k=32, shares=SHARES), dict(k=32)], compiled=True),
     'Gibbs':        Method(gibbs, [dict(k=32, burn_in=10, start=4, shares=SHARES)],
                            sweeps=50, patience=None),
     'SGD':          Method(sgd(closed_form), SGD_GRID, threads=1),
     'compiled SGD': Method(sgd(compiled), [], like='SGD', threads=1),
+    'Numba SGD':    Method(numba_sgd, NUMBA_GRID, sweeps=60, threads=1, compiled=True),
     'Cornac MF':    Method(cornac, CORNAC_GRID, 'cornac', sweeps=60),
     'cmfrec ALS':   Method(cmfrec, ALS_GRID, 'cmfrec', restarts=True),
     'implicit ALS': Method(implicit, grid(k=[32], reg=[.01]), 'implicit', stars=False),

@@ -13,3 +13,4 @@ from .variational import *
 from .implicit import *
 from .movielens import *
 from .scale import *
+from .compiled import *

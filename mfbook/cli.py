@@ -108,17 +108,18 @@ def load_model(path):
     return MatrixFactorization.load(path)
 
 # %% ../nbs/18_cli.ipynb #18000018
-METHODS = ['variational', 'sgd', 'als', 'gibbs', 'biases']
+METHODS = ['variational', 'mean-field', 'sgd', 'als', 'gibbs', 'biases']
 
 def fitted(ratings, method, k, seed, sweeps=None, checkpoint=None):
     "A model of `ratings`, fitted by one of the methods."
     from mfbook.als import fit_als
+    from mfbook.compiled import fit_mean_field
     from mfbook.gibbs import fit_gibbs
     from mfbook.model import MatrixFactorization
     from mfbook.runs import fit_biases, fit_sgd
     from mfbook.variational import fit_variational
-    fit = {'variational': fit_variational, 'sgd': fit_sgd, 'als': fit_als,
-           'gibbs': fit_gibbs, 'biases': fit_biases}[method]
+    fit = {'variational': fit_variational, 'mean-field': fit_mean_field, 'sgd': fit_sgd,
+           'als': fit_als, 'gibbs': fit_gibbs, 'biases': fit_biases}[method]
 
     takes = signature(fit).parameters
     settings = {}

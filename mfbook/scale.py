@@ -55,7 +55,7 @@ def _lend(model, asked, generator):
 # %% ../nbs/15_scale.ipynb #15e0d002
 #| code-fold: true
 #| code-summary: "Show the check of the shares"
-def _check_shares(shares):
+def check_shares(shares):
     "Shares of the users as a tuple: each above 0, at most 1, and above the one before it."
     numbers = (shares,) if isinstance(shares, (int, float)) else tuple(shares)
     growing = list(numbers) == sorted(set(numbers))
@@ -77,7 +77,7 @@ def start_on_parts(model,                  # the `MatrixFactorization` to begin 
     `PartialStart` belongs to the model. ValueError for shares that don't grow from above 0 to at
     most 1, or that hold no rating.
     """
-    shares = _check_shares(shares)
+    shares = check_shares(shares)
     generator = torch.Generator().manual_seed(seed)
     turn = torch.rand(train.n_users, generator=generator)
     rated = torch.bincount(train.users, minlength=train.n_users) > 0

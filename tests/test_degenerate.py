@@ -12,6 +12,7 @@ import pytest
 import torch
 import mfbook
 from mfbook.als import RowPrior, both_sides, draw_dual, fit_als, lookup_table, solve_draw, solve_dual, solve_exact, squared_errors, tune_als
+from mfbook.compiled import fit_compiled_sgd, fit_mean_field
 from mfbook.evaluation import calibration, plot_calibration, plot_slices, ranking, report, slices, worst_films
 from mfbook.gibbs import coverage, draw_rows, fit_gibbs
 from mfbook.holdout import concat, fit_biases_koren, folds, mae, rating_counts, rmse, split_by_time, split_last, split_random
@@ -99,6 +100,9 @@ SOLVERS = {
     'variational': (fit_variational, K, dict(sweeps=6)),
     'variational by conjugate gradients': (fit_variational, K, dict(sweeps=6, cg_steps=3)),
     'variational without a start': (fit_variational, K, dict(sweeps=6, start=0, features=0)),
+    'compiled SGD': (fit_compiled_sgd, K, dict(epochs=5)),
+    'mean field': (fit_mean_field, K, dict(sweeps=6)),
+    'mean field without a start': (fit_mean_field, K, dict(sweeps=6, start=0)),
 }
 
 def finite(model):
@@ -143,7 +147,7 @@ def test_with_validation_it_stops_and_keeps_the_best(solver):
     history = fit(model, train, valid, progress=False, **settings)
     assert finite(model) and history.best['valid'] < .05
 
-@pytest.mark.parametrize('solver', [solver for solver in SOLVERS if ('Gibbs' in solver or 'variational' in solver) and 'without a start' not in solver])
+@pytest.mark.parametrize('solver', [solver for solver in SOLVERS if ('Gibbs' in solver or 'variational' in solver or 'mean field' in solver) and 'without a start' not in solver])
 @pytest.mark.parametrize('rank', [0, 1, 2])
 def test_ratings_without_noise_are_found_again(rank, solver):
     "The noise comes down to a hundredth of the ratings' deviation, and stays there. (Without a start factors stay near zero.)"

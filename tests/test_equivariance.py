@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import example, given, settings, strategies as st
 from mfbook.als import fit_als
+from mfbook.compiled import fit_compiled_sgd, fit_mean_field
 from mfbook.evaluation import calibration, ranking, report, slices, worst_films
 from mfbook.gibbs import fit_gibbs
 from mfbook.holdout import bias_regularization, fit_biases_koren, split_random
@@ -87,6 +88,10 @@ SOLVERS = {
     'variational without a start': (fit_variational, 4, dict(sweeps=6, start=0, features=0)),
     'variational by conjugate gradients': (fit_variational, 4, dict(sweeps=6, cg_steps=3)),
     'variational after parts': (on_parts, 4, dict(sweeps=4)),
+    'compiled SGD': (fit_compiled_sgd, 4, dict(epochs=6)),
+    'mean field': (fit_mean_field, 4, dict(sweeps=6)),
+    'mean field without a start': (fit_mean_field, 4, dict(sweeps=6, start=0)),
+    'mean field after parts': (fit_mean_field, 4, dict(sweeps=4, shares=(.5,))),
 }
 
 @cache
