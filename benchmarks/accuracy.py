@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 from ledger import PATH, forget_peak, ratings_sha256, record, split_hash
 from mfbook.als import fit_als, tune_als
+from mfbook.features import who_rated_what
 from mfbook.gibbs import fit_gibbs
 from mfbook.holdout import concat, folds, mae, rmse, split_random
 from mfbook.model import MatrixFactorization
@@ -56,12 +57,12 @@ def als(train, valid, whole, seed):
 
 def variational(train, valid, whole, seed):
     model = MatrixFactorization(whole, k=32, seed=seed)
-    history = fit_variational(model, whole)
+    history = fit_variational(model, whole, features=who_rated_what(whole))
     return model, dict(k=32, sweeps=len(history.rows))
 
 def gibbs(train, valid, whole, seed):
     model = MatrixFactorization(whole, k=32, seed=seed)
-    history = fit_gibbs(model, whole, seed=seed)
+    history = fit_gibbs(model, whole, features=who_rated_what(whole), seed=seed)
     return model, dict(k=32, sweeps=len(history.rows))
 
 METHODS = {'mean': mean, 'biases': biases, 'SGD': sgd, 'ALS': als,

@@ -525,7 +525,8 @@ def _read(file, layout):
 U_ITEM = ("movieId|title|released|video|imdb|unknown|Action|Adventure|Animation|Children's|Comedy|Crime|Documentary|"
           "Drama|Fantasy|Film-Noir|Horror|Musical|Mystery|Romance|Sci-Fi|Thriller|War|Western").split('|')
 GENRES = U_ITEM[5:]
-TYPES = {'movieId': np.int64, 'title': str, 'genres': str, 'tag': str, 'imdbId': str, 'tmdbId': 'Int64'}
+TYPES = {'movieId': np.int64, 'title': str, 'genres': str, 'tag': str, 'imdbId': str, 'tmdbId': 'Int64',
+         'age': float, 'gender': str, 'occupation': str, 'zip': str}
 
 # %% ../nbs/14_movielens.ipynb #6074c90c
 #| code-fold: true
@@ -544,7 +545,10 @@ def _fault_beside(text, how, names):
             return f'line {first_line}: more fields than {_shortened(frame)}'
 
         frame = frame.set_axis(frame.index + first_line).dropna(how='all')
-        check_numbers(frame['movieId'], 0, LARGEST_ID, whole=True, of_file=True)
+        id = 'movieId' if 'movieId' in frame else 'userId'
+        check_numbers(frame[id], 0, LARGEST_ID, whole=True, of_file=True)
+        if 'age' in frame:
+            check_numbers(frame['age'].dropna(), 0, OLDEST, of_file=True)
         if 'tmdbId' in frame:
             check_numbers(frame['tmdbId'].dropna(), 0, LATEST, whole=True, of_file=True)
     except ValueError as error:                       # from `check_numbers`, or from pandas
@@ -572,6 +576,43 @@ def _table(file, sep, names):
         fault = _fault_beside(text, how, names) or _in_short(error)
         raise ValueError(f'{_name_of(file)}, {fault}') from None
 
+# %% ../nbs/14_movielens.ipynb #52f45610
+#| code-fold: true
+#| code-summary: "Show how the people are read, whom the two oldest sizes describe"
+PEOPLE = {'u.user': ('|', ['userId', 'age', 'gender', 'occupation', 'zip']),
+          'users.dat': ('::', ['userId', 'gender', 'age', 'occupation', 'zip'])}
+OLDEST = 150           # years
+
+def _file_of_people(layout):
+    "The name of the file that describes the people; None if the layout has none."
+    if layout.movies == 'u.item': return 'u.user'
+    return layout.beside[0] if layout.beside else None
+
+def _people(place, layout, user_ids):
+    "userId, age, gender, occupation, zip in the order of the codes; None without such a file."
+    name = _file_of_people(layout)
+    if name is None: return None
+    sep, names = PEOPLE[name]
+    people = _table(place/name, sep, names)
+    if people is None: return None
+
+    where = _name_of(place/name)
+    people = people.set_axis(people.index + 1)         # lines
+    try:
+        ids = check_numbers(people['userId'], 0, LARGEST_ID, whole=True, of_file=True)
+        known = people['age'].notna()
+        check_numbers(people['age'][known], 0, OLDEST, of_file=True)
+    except ValueError as error:
+        raise ValueError(f'{where}, {error}') from None
+    twice = pd.Series(ids).duplicated()
+    if twice.any():
+        line = twice.argmax()
+        raise ValueError(f'{where}, line {line + 1}: user {ids[line]} is there twice')
+
+    by_code = people.set_axis(ids)[names[1:]].reindex(user_ids).reset_index(drop=True)
+    by_code.insert(0, 'userId', user_ids)
+    return by_code[PEOPLE['u.user'][1]]
+
 # %% ../nbs/14_movielens.ipynb #7185da1d
 #| code-fold: true
 #| code-summary: "Show how films, links and tags are added"
@@ -592,12 +633,13 @@ def _movies(place, layout, item_ids):
     return None if films is None else films_by_code(films, item_ids)
 
 def _with_films(ratings, place, layout):
-    "The same `Ratings`, with the films, links and tags that lie beside the rating file."
+    "The same `Ratings`, with the films, people, links and tags that lie beside the rating file."
     ending = Path(layout.ratings).suffix
     movies = _movies(place, layout, ratings.item_ids)
     links = _table(place/f'links{ending}', layout.sep, ['movieId', 'imdbId', 'tmdbId'])
     tags = _table(place/f'tags{ending}', layout.sep, ['userId', 'movieId', 'tag', 'timestamp'])
-    return replace(ratings, movies=movies, links=links, tags=tags)
+    people = _people(place, layout, ratings.user_ids)
+    return replace(ratings, movies=movies, links=links, tags=tags, people=people)
 
 # %% ../nbs/14_movielens.ipynb #93a7fc3f
 def cache_folder():
@@ -698,12 +740,12 @@ def _ratings(frame, place, layout):
 def load_ratings(path,             # a MovieLens folder, zip or rating file, or a name: 'ml-32m'
                  cache:bool=True,  # whether to keep a copy for the next time, or take the one that is there
                  rating_range=None): # (lowest, highest) of the scale; None: that of MovieLens's layout
-    """MovieLens as `Ratings`, with films, links and tags where they are.
+    """MovieLens as `Ratings`, with films, people, links and tags where they are.
 
     FileNotFoundError says what is there instead; ValueError names file, line and column of a fault.
     Copies lie in the system's folder for caches, or in `$MFBOOK_CACHE`. A copy holds ratings and ids;
     the next call maps it into memory. It is made again when the size or time of the file has changed.
-    Films, links and tags are read each time. You may delete copies at any time.
+    Films, people, links and tags are read each time. You may delete copies at any time.
     A name is looked for in `$MFBOOK_DATA` and beside the copies, as `download` leaves it; if it is
     not there, a person at a terminal is asked whether to download it."""
     place, layout = _find(path)

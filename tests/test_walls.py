@@ -30,7 +30,7 @@ def tree_of(path): return ast.parse(path.read_text(encoding='utf-8'))
 # ---- only the model, the solvers and their kernels name a tensor of the model
 
 MAY_NAME_TENSORS = {'model', 'training'}               # a gradient step moves the tensors themselves; others write rows
-SIDED = r'(bias|factors|prior_\w*)'
+SIDED = r'(bias|factors|prior_\w*|feature_(mean|covariance|weights|precision))'
 TENSOR = re.compile(rf'mu|(user|item)_{SIDED}')        # a whole name
 PART = re.compile(rf'_{SIDED}')                        # what stands behind `{side}` in f'{side}_factors'
 
@@ -195,8 +195,9 @@ PUBLIC = {
     'recommending': 'films_where recommend recommend_all similar find_film film_map plot_map list_facts cautious favorites_beside',
     'newcomers': 'my_ratings learn_prior why plot_why',
     'als': 'ALSSolver fit_als tune_als',
-    'gibbs': 'who_rated_what Draws GibbsSolver fit_gibbs effective_size coverage',
+    'gibbs': 'Draws GibbsSolver fit_gibbs effective_size coverage',
     'variational': 'VariationalSolver fit_variational',
+    'features': 'Features genres years columns combine who_rated_what activity averages tags',
     'movielens': 'datasets download load_ratings load_fold',
     'scale': 'Synthetic synthetic_ratings start_on_parts',
     'cli': 'main',
