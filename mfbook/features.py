@@ -119,8 +119,8 @@ def columns(ratings,                # `Ratings` whose codes the rows are to foll
 def combine(*features): # `Features` of the same ratings
     "All of these features together. ValueError if two have one name."
     together = []
-    for side, tables in zip(SIDES, zip(*features)):
-        tables = [table for table in tables if table is not None]
+    for n, side in enumerate(SIDES):
+        tables = [one[n] for one in features if one[n] is not None]
         joined = pd.concat(tables, axis=1) if tables else None
         if joined is not None:
             twice = joined.columns[joined.columns.duplicated()]
@@ -272,14 +272,16 @@ def _number(name, value):
     "A fact as a number."
     try: number = float(value)
     except (TypeError, ValueError): number = np.nan
-    if not np.isfinite(number): raise ValueError(f'{name} is {value!r}; it must be a number. Leave out what is not known.')
+    if not np.isfinite(number):
+        raise ValueError(f'{name} is {value!r}; it must be a number. Leave out what is not known.')
     return number
 
 MOST_SHOWN = 30    # names in an error
 
 def _unknown(name, names):
     "The words of an error about a feature that the model does not know."
-    shown = ', '.join(sorted({known.split('=')[0] if '=' not in name else known for known in names})[:MOST_SHOWN])
+    if '=' not in name: names = {known.split('=')[0] for known in names}
+    shown = ', '.join(sorted(names)[:MOST_SHOWN])
     return f'this model knows no feature {name!r}. It knows: {shown}.'
 
 # %% ../nbs/12_features.ipynb #09dc2488
@@ -293,7 +295,8 @@ def prior_given(self:MatrixFactorization,
     """
     found = self.feature_prior(side)
     if found is None:
-        raise ValueError(f'this model was fitted without features of {side}s, so {list(facts)} say nothing to it.')
+        raise ValueError(f'this model was fitted without features of {side}s, '
+                         f'so {list(facts)} say nothing to it.')
     row = torch.from_numpy(facts_as_features(found.names, facts))
     known = ~row.isnan()
     prior = self.prior(side)

@@ -211,7 +211,8 @@ def _columns_of(side, table, n):
     if torch.is_tensor(table): table = table.detach().cpu().numpy()
     try: columns = np.array(table, dtype=np.float64)
     except (TypeError, ValueError) as e:
-        raise ValueError(f'the features of {side}s must be numbers ({e}). columns(...) makes numbers of words.') from None
+        raise ValueError(f'the features of {side}s must be numbers ({e}). '
+                         'columns(...) makes numbers of words.') from None
     if columns.ndim != 2 or len(columns) != n:
         raise ValueError(f'the features of {side}s have the shape {columns.shape}; there are {n:,} {side}s, '
                          'and each has a row, in the order of the codes.')

@@ -730,7 +730,8 @@ def _unpack_features(tensors):
     if 'feature_names' not in tensors: return {}
     names = json.loads(_unpack_text(tensors.pop('feature_names')))
     for side in names:
-        if side not in SIDES or not all(isinstance(name, str) for name in names[side]): raise ValueError('feature_names')
+        if side not in SIDES or not all(isinstance(name, str) for name in names[side]):
+            raise ValueError('feature_names')
     return names
 
 def _unpack(cls, tensors, meta):
