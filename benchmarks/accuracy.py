@@ -53,6 +53,9 @@ KNOWLEDGE = {'ratings alone': told, 'who rated what': patterns, 'genres and year
 
 def known_of(train, level, n=PATTERNS, least=LEAST):
     "The `Features` of a level of knowledge: `n` patterns, and words that describe `least` rows. None: nothing."
+    if level == 'facts alone':                       # without anything of who rated what
+        parts = [films(train, n, least), people(train, n, least)]
+        return combine(*[part for part in parts if part is not None])
     parts = []
     for name, make in KNOWLEDGE.items():
         if name == 'averages': made = averages(train, facts_in(parts))

@@ -1,19 +1,21 @@
 """What genres, years, ages, tags and time are worth: test RMSE by what is known, into features.jsonl.
 
     MFBOOK_DATA=... python benchmarks/features.py             # all parts, about an hour on one thread
-    MFBOOK_DATA=... python benchmarks/features.py newcomers   # one part: knowledge, constants, newcomers, time, myfm
+    MFBOOK_DATA=... python benchmarks/features.py newcomers   # one part: knowledge, constants, newcomers, time, myfm, gibbs
 
 - knowledge: the folds of accuracy.py, each with more known than the one before; the settings are the same
   everywhere, so that nothing is chosen on a fold.
 - constants: what is fixed in lesson 12, changed one at a time, on validation cuts of the training parts.
 - newcomers: a fifth of the users (then of the films) is taken out of the fit, and comes back with 0 to 10 ratings.
 - time: effects of a user's day and a film's month, and a split by time.
-- myfm: myFM with the same features on the same folds (needs `pip install myfm`).
+- gibbs: Gibbs sampling on GroupLens's folds.
+- myfm: myFM with the same knowledge on the same folds (needs `pip install myfm`).
 
 A run that is in the file already is not repeated; `--file` names another file.
 """
 import argparse, os, time
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from unittest import mock
 import numpy as np
@@ -91,8 +93,9 @@ def knowledge(path):
 
 def knowledge_gibbs(path):
     for cut in cuts():
+        if (cut.data, cut.split) not in TUNED_ON: continue
         train = concat(cut.train, cut.valid)
-        for level in ('ratings alone', 'who rated what', 'averages'):
+        for level in ('averages', 'who rated what'):
             measure(path, cut, f'Gibbs: {level}', train, cut.test,
                     gibbs(lambda train: known_of(train, level), cut.seed))
 
@@ -223,21 +226,15 @@ def groups(train, test, kind):
     place = np.searchsorted(known, of_test).clip(max=len(known) - 1)
     return train_codes, np.where(known[place] == of_test, place, -1)
 
-STEPS = 50       # of expectation and maximization, enough to settle the variance
-
 def effects(residual, codes, noise, variance):
-    "The mean of each group's effect given its residuals, and the variance of the effects, by EM."
+    "The mean of each group's effect given its residuals: normal around 0 with this variance beforehand."
     n = np.bincount(codes)
-    sums = np.bincount(codes, residual)
-    for _ in range(STEPS):
-        precision = n/noise + 1/variance
-        mean = sums/noise/precision
-        variance = float(np.mean(mean**2 + 1/precision))
-    return mean, variance
+    return np.bincount(codes, residual)/(n + noise/variance)
 
-ROUNDS = 3       # of fitting the rows, then the effects
+ROUNDS = 3                               # of fitting the rows, then the effects
+VARIANCES = (0.02, 0.05, 0.1)            # of the effects, in squared stars
 
-def with_effects(features, kind, test):
+def with_effects(features, kind, test, variance):
     """Variational Bayes, and a Gaussian effect of each group: in turns, the rows given the effects, and back.
 
     Returns a function of train; what it gives predicts `test` only.
@@ -245,19 +242,26 @@ def with_effects(features, kind, test):
     def predict(train):
         of_train, of_test = groups(train, test, kind)
         known = features(train)
-        variance, mean = 0.05, np.zeros(of_train.max() + 1)
-        model = MatrixFactorization(train, k=K)
+        mean = np.zeros(of_train.max() + 1)
         values = train.values.numpy()
         for _ in range(ROUNDS):
             shifted = torch.from_numpy((values - mean[of_train]).astype(np.float32))
             model = MatrixFactorization(train, k=K)
             history = fit_variational(model, replace(train, values=shifted), features=known, progress=False)
             residual = values - model.predict(train).numpy()
-            noise = history.rows[-1]['noise']**2
-            mean, variance = effects(residual, of_train, noise, variance)
+            mean = effects(residual, of_train, history.rows[-1]['noise']**2, variance)
         shift = np.where(of_test >= 0, mean[of_test.clip(min=0)], 0).astype(np.float32)
         return lambda ratings: (model.predict(ratings) + torch.from_numpy(shift)).clamp(*train.rating_range)
     return predict
+
+@cache
+def chosen_variance(data, split, kind):
+    "The variance with the lowest error on the validation ratings of the first fold."
+    cut = next(cut for cut in timed_cuts() if (cut.data, cut.split) == (data, split))
+    def error(variance):
+        predict = with_effects(lambda train: known_of(train, 'averages'), kind, cut.valid, variance)
+        return rmse(predict(cut.train)(cut.valid), cut.valid)
+    return min(VARIANCES, key=error)
 
 def future(folder):
     "ml-100k and ml-latest-small cut by time: the newest tenth is test."
@@ -266,21 +270,37 @@ def future(folder):
         train, valid, test = split_by_time(ratings)
         yield Cut(data, ratings_sha256(ratings), 'by time', 0, train, valid, test)
 
+def timed_cuts():
+    "GroupLens's folds and random ones of ml-100k, and the splits by time."
+    of_100k = [cut for cut in cuts() if cut.data == 'ml-100k']
+    of_100k.sort(key=lambda cut: cut.split == 'random 5-fold')
+    return [*future(Path(os.environ['MFBOOK_DATA'])), *of_100k]
+
+def share_told(train, test, kind):
+    "The share of the test ratings whose group has training ratings, so that its effect is known."
+    return float((groups(train, test, kind)[1] >= 0).mean())
+
+def by_time(path, cut):
+    "What facts are worth in the future, and how often an effect of time would be known there."
+    train = concat(cut.train, cut.valid)
+    told = {kind: share_told(train, cut.test, kind) for kind in ('user-day', 'film-month')}
+    for level in ('ratings alone', 'facts alone', 'who rated what', 'averages'):
+        measure(path, cut, f'variational: {level}', train, cut.test,
+                variational(lambda train: known_of(train, level)), told=told)
+
 def effect_of_time(path):
-    for cut in [*cuts(), *future(Path(os.environ['MFBOOK_DATA']))]:
-        if cut.data != 'ml-100k' and cut.split != 'by time': continue
-        train = concat(cut.train, cut.valid)
-        for level in ('who rated what', 'averages'):
-            features = lambda train: known_of(train, level)
+    everything = lambda train: known_of(train, 'averages')
+    for kind in ('user-day', 'film-month'):
+        for cut in timed_cuts():
             if cut.split == 'by time':
-                measure(path, cut, f'variational: {level}', train, cut.test, variational(features))
-        everything = lambda train: known_of(train, 'averages')
-        if cut.split == 'by time':
-            measure(path, cut, 'variational: ratings alone', train, cut.test, variational(lambda train: None))
-        for kind in ('user-day', 'film-month'):
-            if kind == 'film-month' and cut.split not in ("GroupLens's u1-u5", 'by time'): continue
+                by_time(path, cut)
+                continue
+            if (kind, cut.split) == ('film-month', 'random 5-fold'): continue
+            variance = chosen_variance(cut.data, cut.split, kind)
+            train = concat(cut.train, cut.valid)
             measure(path, cut, f'variational: averages, {kind}', train, cut.test,
-                    with_effects(everything, kind, cut.test))
+                    with_effects(everything, kind, cut.test, variance), variance=variance,
+                    told=share_told(train, cut.test, kind))
 
 # myFM with the same knowledge, as its authors give it: ones and zeros, and who rated what as in SVD++
 
