@@ -48,6 +48,7 @@ import torch
 import accuracy
 from ledger import forget, forget_peak, machine, read, record, split_hash
 from mfbook.als import fit_als
+from mfbook.features import who_rated_what
 from mfbook.gibbs import fit_gibbs
 from mfbook.holdout import concat, mae, rmse
 from mfbook.model import MatrixFactorization
@@ -58,10 +59,14 @@ PATH = Path(__file__).resolve().parent/'peers.jsonl'
 
 # What is fitted: a function of train, seed and settings, which returns one that predicts `Ratings`.
 
-def book(fit, seeded=False):
-    "A method of the book. `seeded`: whether the seed is one of the settings of `fit` as well."
-    def method(train, seed, k=0, **settings):
+def book(fit, seeded=False, patterns=0):
+    """A method of the book. `seeded`: whether the seed is one of the settings of `fit` as well.
+
+    `patterns`: how many features of `who_rated_what` it knows, if `features` does not say.
+    """
+    def method(train, seed, k=0, features=patterns, **settings):
         if seeded: settings['seed'] = seed
+        if features: settings['features'] = who_rated_what(train, features)
         model = MatrixFactorization(train, k=k, seed=seed)
         fit(model, train, progress=False, **settings)
         return model.predict

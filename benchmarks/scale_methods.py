@@ -35,7 +35,7 @@ def variational(train, k, start=0, shares=(), cg_steps=3):
     `shares` of the users, and then the users' rows, given the films of these, count as a sweep."""
     model = MatrixFactorization(train, k=k)
     part = start_on_parts(model, train, shares) if shares else None
-    solver = VariationalSolver(model, train, features=0, cg_steps=cg_steps, start=start)
+    solver = VariationalSolver(model, train, cg_steps=cg_steps, start=start)
     yield model.predict
     if part:
         solver.begin(part)
@@ -64,7 +64,7 @@ def mean_field(train, k, shares=(), steps=2, then=None):
 
     start = solver.partial_start()
     del solver                                               # and its ratings
-    solver = VariationalSolver(model, train, features=0, cg_steps=3, start=start)
+    solver = VariationalSolver(model, train, cg_steps=3, start=start)
     solver.begin(start)
     yield model.predict
     while True:
@@ -90,9 +90,9 @@ def gibbs(train, k, burn_in, start=0, shares=(), seed=0):
     model = MatrixFactorization(train, k=k)
     if shares:
         part = start_on_parts(model, train, shares)
-        fit_variational(model, train, sweeps=start, start=part, features=0, cg_steps=3,
+        fit_variational(model, train, sweeps=start, start=part, cg_steps=3,
                         progress=False)
-    solver = GibbsSolver(model, train, burn_in=burn_in, features=0, start=0, seed=seed)
+    solver = GibbsSolver(model, train, burn_in=burn_in, start=0, seed=seed)
     draws, total = 0, 0.
 
     def predict(ratings):                                   # called once after each sweep

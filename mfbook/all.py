@@ -10,6 +10,7 @@ from .newcomers import *
 from .als import *
 from .gibbs import *
 from .variational import *
+from .features import *
 from .implicit import *
 from .movielens import *
 from .scale import *

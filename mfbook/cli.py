@@ -114,6 +114,7 @@ def fitted(ratings, method, k, seed, sweeps=None, checkpoint=None):
     "A model of `ratings`, fitted by one of the methods."
     from mfbook.als import fit_als
     from mfbook.compiled import fit_mean_field
+    from mfbook.features import who_rated_what
     from mfbook.gibbs import fit_gibbs
     from mfbook.model import MatrixFactorization
     from mfbook.runs import fit_biases, fit_sgd
@@ -126,6 +127,7 @@ def fitted(ratings, method, k, seed, sweeps=None, checkpoint=None):
     if sweeps: settings['epochs' if 'epochs' in takes else 'sweeps'] = sweeps
     if 'seed' in takes: settings['seed'] = seed
     if 'keep' in takes: settings['keep'] = 2       # the fewest; only error bars need draws
+    if 'features' in takes: settings['features'] = who_rated_what(ratings)
     model = MatrixFactorization(ratings, k, seed)
     fit(model, ratings, checkpoint=checkpoint, **settings)
     return model

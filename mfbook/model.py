@@ -78,6 +78,7 @@ def _describe(self:MatrixFactorization, user_ids, item_ids, movies, rating_range
     self.item_ids = item_ids
     self.movies = movies
     self.rating_range = rating_range
+    self.feature_names = {}     # side -> names, where a solver has learned from features (lesson 12)
 
 # %% ../nbs/02_model.ipynb #d1ea2f9b
 @patch
@@ -428,6 +429,56 @@ def set_prior(self:MatrixFactorization,
     getattr(self, f'{side}_prior_mean').copy_(mean)
     getattr(self, f'{side}_prior_precision').copy_(precision)
     getattr(self, f'{side}_prior_per_rating').fill_(bool(per_rating))
+    self.set_feature_prior(side, None)
+
+# %% ../nbs/02_model.ipynb #5f0533bc
+#| code-fold: true
+#| code-summary: "Show FeaturePrior, which lesson 12 fills"
+class FeaturePrior(NamedTuple):
+    "How what is known of a new row, beside its ratings, moves its prior mean."
+    names: list              # f names of features, such as 'year' or 'genre=Comedy'
+    mean: torch.Tensor       # (f,) mean of the features, each in its own unit
+    covariance: torch.Tensor # (f, f) how they vary together
+    weights: torch.Tensor    # (f, k+1) what one unit of a feature adds to the prior mean
+    precision: torch.Tensor  # (k+1, k+1) of a row whose features are all known, in the unit of `Prior`
+
+FEATURE_TENSORS = FeaturePrior._fields[1:]
+
+@patch
+def feature_prior(self:MatrixFactorization, side:str):
+    "The `FeaturePrior` of the 'user' or the 'item' side; None if its prior knows no features."
+    buffers = dict(self.named_buffers())
+    if f'{side}_feature_mean' not in buffers: return None
+    tensors = [buffers[f'{side}_feature_{name}'].clone() for name in FEATURE_TENSORS]
+    return FeaturePrior(self.feature_names[side], *tensors)
+
+@patch
+def set_feature_prior(self:MatrixFactorization,
+                      side:str,   # 'user' or 'item'
+                      prior):     # a `FeaturePrior`; None: forget what there is
+    "Replace what is known of one side's features. `set_prior` forgets it, so this comes after it."
+    tensors = {}
+    if prior is not None:
+        self.feature_names[side] = list(prior.names)
+        tensors = {name: getattr(prior, name).float() for name in FEATURE_TENSORS}
+    self._put_feature_tensors(side, tensors)
+
+@patch
+def _put_feature_tensors(self:MatrixFactorization, side, tensors):
+    "Buffers for the tensors of a `FeaturePrior`, in place of those that there are."
+    for name in FEATURE_TENSORS:
+        buffer = f'{side}_feature_{name}'
+        if hasattr(self, buffer): delattr(self, buffer)
+        if name in tensors: self.register_buffer(buffer, tensors[name].detach().clone().to(self.device))
+
+@patch
+def load_state_dict(self:MatrixFactorization, state, *args, **kwargs):
+    "As in torch; what the state says of features takes the place of what the model knew of them."
+    for side in SIDES:
+        named = {name: state.get(f'{side}_feature_{name}') for name in FEATURE_TENSORS}
+        self._put_feature_tensors(side, {name: t for name, t in named.items() if t is not None})
+    return nn.Module.load_state_dict(self, state, *args, **kwargs)
+
 
 # %% ../nbs/02_model.ipynb #a7c313e1
 #| code-fold: true
@@ -447,7 +498,8 @@ def from_state(cls:MatrixFactorization,
                state:dict,                        # the tensors, as `state_dict` gave them
                user_ids, item_ids,                # (n_users,), (n_items,) raw ids
                movies, rating_range,              # as in `Ratings`
-               per_rating:bool|None=None):        # for a state from the time when both priors shared one flag
+               per_rating:bool|None=None,         # for a state from the time when both priors shared one flag
+               feature_names:dict={}):            # side -> names of the features in the state, if there are any
     "A model with these tensors."
     if per_rating is not None:
         state = state | {f'{side}_prior_per_rating': torch.tensor(per_rating) for side in SIDES}
@@ -455,5 +507,20 @@ def from_state(cls:MatrixFactorization,
     nn.Module.__init__(model)
     model._describe(user_ids, item_ids, movies, rating_range)
     model._allocate(state['user_factors'].shape[1])
+    model.feature_names = dict(feature_names)
     model.load_state_dict(state)
+    model._check_features()
     return model
+
+@patch
+def _check_features(self:MatrixFactorization):
+    "Refuse a state whose tensors of features do not fit their names."
+    for side in SIDES:
+        names = self.feature_names.get(side, [])
+        f = len(names)
+        sizes = dict(mean=(f,), covariance=(f, f), weights=(f, self.k+1), precision=(self.k+1, self.k+1))
+        for name in FEATURE_TENSORS:
+            tensor = getattr(self, f'{side}_feature_{name}', None)
+            found = None if tensor is None else tuple(tensor.shape)
+            if found != (sizes[name] if f else None):
+                raise ValueError(f'{side}_feature_{name}')

@@ -70,8 +70,11 @@ class RidgeProblem(NamedTuple):
     mean: torch.Tensor       # (k+1,), of the prior
     precision: torch.Tensor  # (k+1, k+1), of the prior, for this number of ratings
 
-def ridge_problem(model, side, codes, values):
-    "The `RidgeProblem` of a new row of `side`: `values` (n,) rate the other side's `codes` (n,)."
+def ridge_problem(model, side, codes, values, features=None):
+    """The `RidgeProblem` of a new row of `side`: `values` (n,) rate the other side's `codes` (n,).
+
+    With `features`, a dict of what else is known, the prior is that of lesson 12.
+    """
     other = OTHER[side]
     n_other = model.n_items if other == 'item' else model.n_users
     codes = as_codes(codes, n_other, other)
@@ -83,7 +86,7 @@ def ridge_problem(model, side, codes, values):
     X[:, -1] = 1
     y = values - model.baseline(other, there).cpu()
 
-    prior = model.prior(side)
+    prior = model.prior(side) if features is None else model.prior_given(side, features)
     precision = prior.precision.cpu().double()
     if prior.per_rating:
         precision = precision*max(1, len(codes))
@@ -111,25 +114,27 @@ def solve_ridge(problem):
 @patch
 def fold_in(self:MatrixFactorization,
             items,         # a dict, title or raw id -> rating; or (n,) item codes, each once,
-            values=None):  # and beside them (n,) the ratings
+            values=None,   # and beside them (n,) the ratings
+            features:dict=None): # what else is known, for a model fitted with features (lesson 12)
     "The `Row` of a new user: ridge regression on the items' factors, with the model's prior."
     if isinstance(items, dict):
         items, values = my_ratings(self, items)
     if values is None:
         raise ValueError('there is no rating beside the codes: a dict of title -> rating, '
                          'or codes and values.')
-    return _fold(self, 'user', items, values)
+    return _fold(self, 'user', items, values, features)
 
 @patch
 def fold_in_item(self:MatrixFactorization,
                  users,      # (n,) codes of the users who rated the item, each once
-                 values):    # (n,) their ratings
+                 values,     # (n,) their ratings
+                 features:dict=None): # what else is known of it, as in `fold_in`
     "The `Row` of a new item: ridge regression on its raters' factors, with the model's prior."
-    return _fold(self, 'item', users, values)
+    return _fold(self, 'item', users, values, features)
 
-def _fold(model, side, codes, values):
+def _fold(model, side, codes, values, features):
     "The `Row` of somebody or something new on `side`."
-    problem = ridge_problem(model, side, codes, values)
+    problem = ridge_problem(model, side, codes, values, features)
     w, _ = solve_ridge(problem)
     return Row(w[:-1].float(), w[-1].item())
 

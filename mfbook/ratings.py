@@ -88,6 +88,14 @@ def _check_order(movies, item_ids):
                          'in the order of their codes. '
                          'Ratings.from_frame(df, titles=...) joins titles by id, in any order.')
 
+def _check_people(people, user_ids):
+    "Refuse people that do not stand in the order of the codes."
+    ids = people['userId'] if 'userId' in people else user_ids
+    same_length = len(people) == len(user_ids)
+    if not same_length or not np.array_equal(np.asarray(ids), user_ids):
+        raise ValueError(f'people has {len(people):,} rows, which are not those of the {len(user_ids):,} users '
+                         'in the order of their codes.')
+
 # %% ../nbs/01_ratings.ipynb #35695298
 @dataclass(frozen=True, repr=False, eq=False)
 class Ratings:
@@ -105,6 +113,7 @@ class Ratings:
                                       # (`from_frame` takes titles in any order)
     links: pd.DataFrame|None = None   # the films' numbers at IMDb and TMDB, with raw ids, as in the file
     tags: pd.DataFrame|None = None    # words that users gave to films, with raw ids, as in the file
+    people: pd.DataFrame|None = None  # userId, and age, gender, occupation; row position = user code
 
     n_users = property(lambda self: len(self.user_ids))
     n_items = property(lambda self: len(self.item_ids))
@@ -117,6 +126,7 @@ class Ratings:
         self.user_ids.flags.writeable = False
         self.item_ids.flags.writeable = False
         if self.movies is not None: _check_order(self.movies, self.item_ids)
+        if self.people is not None: _check_people(self.people, self.user_ids)
 
     def __repr__(self):
         lowest, highest = self.rating_range

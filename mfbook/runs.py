@@ -694,9 +694,12 @@ def save(self:MatrixFactorization,
 
     OSError if it can't be written."""
     tensors = {name: t.detach().cpu().contiguous() for name, t in self.state_dict().items()}
-    meta = dict(format='mfbook', version=str(FORMAT), rating_range=json.dumps(self.rating_range))
+    features = {side: self.feature_names[side] for side in SIDES if self.feature_prior(side) is not None}
+    version = FORMAT if features else FORMAT_WITHOUT_FEATURES
+    meta = dict(format='mfbook', version=str(version), rating_range=json.dumps(self.rating_range))
     _pack_ids('user_ids', self.user_ids, tensors)
     _pack_ids('item_ids', self.item_ids, tensors)
+    if features: tensors['feature_names'] = _pack_text(json.dumps(features))
     if self.movies is not None:
         movies = self.movies.drop(columns='movieId', errors='ignore')     # the item ids are there already
         tensors['movies'] = _pack_text(movies.to_json(orient='columns'))
@@ -705,7 +708,8 @@ def save(self:MatrixFactorization,
 # %% ../nbs/05_runs.ipynb #b1c1dfa8
 #| code-fold: true
 #| code-summary: "Show how a file is read and checked"
-FORMAT = 2     # 1 had one `per_rating` for the priors of both sides, in the metadata
+FORMAT = 3     # 1 had one `per_rating` for the priors of both sides, in the metadata; 2 no features
+FORMAT_WITHOUT_FEATURES = 2     # a model without them is still written so, for older editions
 LONGEST_VERSION = 9     # digits
 AGAIN = 'Train again, or restore a copy.'
 
@@ -755,6 +759,15 @@ def _unpack_movies(tensors, meta, item_ids):
     if 'movieId' not in frame: frame.insert(0, 'movieId', series_of(item_ids))
     return frame.astype({'year': 'Int16'}) if 'year' in frame else frame
 
+def _unpack_features(tensors):
+    "side -> names of features; an empty dict if the model has none."
+    if 'feature_names' not in tensors: return {}
+    names = json.loads(_unpack_text(tensors.pop('feature_names')))
+    for side in names:
+        if side not in SIDES or not all(isinstance(name, str) for name in names[side]):
+            raise ValueError('feature_names')
+    return names
+
 def _unpack(cls, tensors, meta):
     "The model that `save` packed into tensors and metadata."
     user_ids = _unpack_ids('user_ids', tensors, meta)
@@ -764,7 +777,8 @@ def _unpack(cls, tensors, meta):
     movies = _unpack_movies(tensors, meta, item_ids)
     rating_range = check_range(json.loads(meta['rating_range']))
     per_rating = json.loads(meta['prior_per_rating']) if meta['version'] == '1' else None
-    return cls.from_state(tensors, user_ids, item_ids, movies, rating_range, per_rating)
+    features = _unpack_features(tensors)
+    return cls.from_state(tensors, user_ids, item_ids, movies, rating_range, per_rating, features)
 
 # %% ../nbs/05_runs.ipynb #2c5d4516
 #| code-fold: true

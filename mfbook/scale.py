@@ -34,7 +34,7 @@ def _first_start(model, part, share, sweeps):
 
 def _next_start(model, part, share, before):
     "The films by variational Bayes over a larger share, begun with the start `before`: the same."
-    solver = VariationalSolver(model, part, features=0, cg_steps=CG_STEPS, start=0)
+    solver = VariationalSolver(model, part, cg_steps=CG_STEPS, start=0)
     solver.begin(before._replace(share=before.share/share))
     solver.update_side('item')
     solver.extrapolate('item')

@@ -14,7 +14,8 @@ import torch
 from torch.nn.functional import embedding_bag
 from .als import (ALSSolver, RowPrior, arrange, both_sides, cg_rows, cholesky, each_chunk,
                         exact_rows, gram, lookup_table)
-from .gibbs import ALS_START, LEAST_NOISE, overall_precision, prior_given_rows, who_rated_what
+from .gibbs import (ALS_START, LEAST_NOISE, known_of, leave_prior, overall_precision, prior_given_rows,
+                          told)
 from .model import OTHER, SIDES, MatrixFactorization, check_ratings, check_whole, rating_unit
 from .runs import float32_on_cpu, fit
 from fastcore.basics import patch
@@ -150,10 +151,10 @@ class VariationalSolver:
     def __init__(self,
                  model,             # the `MatrixFactorization` to fill; starts from its users
                  train,             # `Ratings` to learn from
-                 features:int=16,   # of `who_rated_what`, for the prior mean; 0: one mean for all
+                 features=None,     # tables of users and of items, for the prior mean (lesson 12)
                  cg_steps:int=None, # of conjugate gradients from the old row; None: solve exactly
                  start=2):          # sweeps of ALS to begin with; or a `PartialStart`
-        _check_settings(model, train, features, cg_steps, start)
+        _check_settings(model, train, cg_steps, start)
         self.model = model
         self.cg_steps = None if cg_steps is None else int(cg_steps)
         self.start = start
@@ -163,7 +164,7 @@ class VariationalSolver:
         self.rating_unit = rating_unit(train)
         self.least_variance = (LEAST_NOISE*self.rating_unit)**2
         self.sides = both_sides(train, model.mean)
-        self.features = dict(zip(SIDES, who_rated_what(train, int(features))))
+        self.known = known_of(features, train)
 
         self.als = None
         if not isinstance(start, PartialStart):
@@ -179,10 +180,9 @@ class VariationalSolver:
 # %% ../nbs/11_variational.ipynb #b32f94f8
 #| code-fold: true
 #| code-summary: "Show the checks, and how the bins are made"
-def _check_settings(model, train, features, cg_steps, start):
+def _check_settings(model, train, cg_steps, start):
     "Refuse settings that cannot work."
     check_ratings(model, 'train', train)
-    check_whole('features', features, 0)
     if cg_steps is not None: check_whole('cg_steps', cg_steps, 1)
     if not isinstance(start, PartialStart): check_whole('start', start, 0)
 
@@ -252,7 +252,7 @@ def _uncertainty(self:VariationalSolver, side):
 @patch
 def _update_prior(self:VariationalSolver, side):
     "The prior of one side given its rows, which the model gets, too: a `RowPrior`."
-    bins, features = self.bins[side], self.features[side]
+    bins, features = self.bins[side], self.known[side].table
     known = features[bins.rated]
     rows = self.model.rows(side)[bins.rated]
     covariance = bins.total(self.covariances[side])
@@ -260,8 +260,9 @@ def _update_prior(self:VariationalSolver, side):
 
     # In the normal equations a rating counts 1, so precisions are in units of 1/noise_variance.
     overall = overall_precision(known, weights, precision)
-    self.model.set_prior(side, known.mean(0) @ weights, overall*self.noise_variance)
-    return RowPrior(features @ weights, precision*self.noise_variance)
+    unit = self.noise_variance
+    leave_prior(self.model, side, self.known[side], bins.rated, weights, overall*unit, precision*unit)
+    return RowPrior(features @ weights, precision*unit)
 
 # %% ../nbs/11_variational.ipynb #046af835
 MOST_EXTRAPOLATED = 0.8  # of the last step: with larger shares a swing takes longer to die out
@@ -351,7 +352,7 @@ def fit_variational(model,               # the `MatrixFactorization` to fill; st
                     valid=None,          # `Ratings` to stop by; without them all `sweeps` run
                     sweeps:int=20,       # passes over the ratings, at most
                     start=2,             # sweeps of ALS to begin with; or from `start_on_parts`
-                    features:int=16,     # of `who_rated_what`, for the prior mean; 0: one for all
+                    features=None,       # tables of users and of items, for the prior mean (lesson 12)
                     cg_steps:int=None,   # conjugate gradients from the old row; None: solve exactly
                     patience:int|None=5, # sweeps without a better `valid` before it stops; None: run all
                     checkpoint=None,     # a file to resume from, and to write after every sweep
@@ -362,6 +363,6 @@ def fit_variational(model,               # the `MatrixFactorization` to fill; st
     around its prediction, and `train` the RMSE on the training ratings, with the items' covariances.
     """
     solver = VariationalSolver(model, train, features, cg_steps, start)
-    settings = dict(method='variational', start=start, features=features, cg_steps=cg_steps)
+    settings = dict(method='variational', start=start, features=told(solver.known), cg_steps=cg_steps)
     return fit(model, solver, train, valid, sweeps, patience,
                checkpoint=checkpoint, settings=settings, progress=progress)

@@ -21,6 +21,7 @@ import pytest
 import torch
 from mfbook import cli, movielens
 from mfbook.cli import main
+from mfbook.features import who_rated_what
 from mfbook.gibbs import fit_gibbs
 from mfbook.holdout import rmse, split_random
 from mfbook.model import MatrixFactorization
@@ -50,7 +51,7 @@ def ratings(): return load_sample()
 def model(ratings):
     torch.set_num_threads(1)
     model = MatrixFactorization(ratings, k=4)
-    fit_variational(model, ratings, sweeps=3, progress=False)
+    fit_variational(model, ratings, sweeps=3, features=who_rated_what(ratings), progress=False)
     return model
 
 @pytest.fixture(scope='module')
@@ -101,13 +102,13 @@ def test_fit_measures_on_ratings_held_out_and_saves_a_model_of_all(run, ratings,
     assert [row['method'] for row in record['errors']] == ['mean', 'biases', 'variational']
 
     part = MatrixFactorization(split.train, 4, seed=5)
-    fit_variational(part, split.train, sweeps=3, progress=False)
+    fit_variational(part, split.train, sweeps=3, features=who_rated_what(split.train), progress=False)
     assert record['errors'][2]['rmse'] == rmse(part.predict(split.test), split.test)
     mean, biases, fitted = [row['rmse'] for row in record['errors']]
     assert mean == pytest.approx(rmse([split.train.mean]*10_000, split.test)) and biases < 0.9 < mean and fitted < 0.9
 
     whole = MatrixFactorization(ratings, 4, seed=5)
-    fit_variational(whole, ratings, sweeps=3, progress=False)
+    fit_variational(whole, ratings, sweeps=3, features=who_rated_what(ratings), progress=False)
     whole.save(tmp_path/'whole.safetensors')
     assert same(tmp_path/'m.safetensors', tmp_path/'whole.safetensors')
     assert sorted(p.name for p in tmp_path.iterdir()) == ['m.safetensors', 'whole.safetensors'], 'checkpoints are gone'

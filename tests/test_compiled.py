@@ -224,7 +224,7 @@ def test_it_beats_biases_and_comes_near_lesson_11():
     errors = {}
     for name, fit in (('mean field', fit_mean_field), ('variational', fit_variational)):
         model = MatrixFactorization(train, k=16)
-        errors[name] = fit(model, train, valid, sweeps=9, progress=False, **({} if name == 'mean field' else dict(features=0))).best['valid']
+        errors[name] = fit(model, train, valid, sweeps=9, progress=False, ).best['valid']
     assert errors['variational'] < errors['mean field'] < errors['variational'] + .03
     assert errors['mean field'] < .9
 
@@ -245,7 +245,7 @@ def test_lesson_11_goes_on_from_it(some):
     start = solver.partial_start()
     assert start.covariances.shape[1:] == (5, 5) and start.share == 1
     before = rmse(model.predict(valid), valid)
-    history = fit_variational(model, train, valid, sweeps=2, start=start, features=0, progress=False)
+    history = fit_variational(model, train, valid, sweeps=2, start=start, progress=False)
     assert history.rows[0]['valid'] < before + .02
 
 def test_fold_in_finds_a_user_again():

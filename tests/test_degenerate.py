@@ -14,6 +14,7 @@ import mfbook
 from mfbook.als import RowPrior, both_sides, draw_dual, fit_als, lookup_table, solve_draw, solve_dual, solve_exact, squared_errors, tune_als
 from mfbook.compiled import fit_compiled_sgd, fit_mean_field
 from mfbook.evaluation import calibration, plot_calibration, plot_slices, ranking, report, slices, worst_films
+from mfbook.features import activity, combine, who_rated_what
 from mfbook.gibbs import coverage, draw_rows, fit_gibbs
 from mfbook.holdout import concat, fit_biases_koren, folds, mae, rating_counts, rmse, split_by_time, split_last, split_random
 from mfbook.model import SIDES, MatrixFactorization
@@ -89,6 +90,12 @@ def answer(f, *args, **kwargs):
 
 # ---- solvers
 
+def fit_with(fit):
+    "The same method with features of who rated what."
+    def method(model, train, *args, **settings):
+        return fit(model, train, *args, features=combine(who_rated_what(train, 2), activity(train)), **settings)
+    return method
+
 SOLVERS = {
     'biases': (fit_biases, 0, {}),
     'SGD': (fit_sgd, K, dict(epochs=5)),
@@ -96,10 +103,11 @@ SOLVERS = {
     'ALS by rating': (fit_als, K, dict(sweeps=5, reg=.05, bias_reg=.05, per_rating=True)),
     'ALS by conjugate gradients': (fit_als, K, dict(sweeps=5, cg_steps=3)),
     'Gibbs': (fit_gibbs, K, dict(sweeps=12, burn_in=4, keep=3)),
-    'Gibbs without features': (fit_gibbs, K, dict(sweeps=12, burn_in=4, keep=3, features=0)),
+    'Gibbs with features': (fit_with(fit_gibbs), K, dict(sweeps=12, burn_in=4, keep=3)),
     'variational': (fit_variational, K, dict(sweeps=6)),
+    'variational with features': (fit_with(fit_variational), K, dict(sweeps=6)),
     'variational by conjugate gradients': (fit_variational, K, dict(sweeps=6, cg_steps=3)),
-    'variational without a start': (fit_variational, K, dict(sweeps=6, start=0, features=0)),
+    'variational without a start': (fit_variational, K, dict(sweeps=6, start=0)),
     'compiled SGD': (fit_compiled_sgd, K, dict(epochs=5)),
     'mean field': (fit_mean_field, K, dict(sweeps=6)),
     'mean field without a start': (fit_mean_field, K, dict(sweeps=6, start=0)),

@@ -197,8 +197,8 @@ FITS = {
     'SGD': (fit_sgd, 2, dict(epochs=3, batch_size=32, seed=3), dict(lr=.02, reg=.1, bias_reg=.05)),
     'ALS': (fit_als, 2, dict(sweeps=3), dict(reg=5., bias_reg=3.)),
     'ALS by conjugate gradients': (fit_als, 2, dict(sweeps=3, cg_steps=2), {}),
-    'Gibbs': (fit_gibbs, 2, dict(sweeps=8, burn_in=2, keep=3, features=2, seed=3), {}),
-    'variational': (fit_variational, 2, dict(sweeps=4, start=1, features=2, cg_steps=3), {}),
+    'Gibbs': (fit_gibbs, 2, dict(sweeps=8, burn_in=2, keep=3, seed=3), {}),
+    'variational': (fit_variational, 2, dict(sweeps=4, start=1, cg_steps=3), {}),
 }
 
 @pytest.mark.parametrize('kind', WHOLE)

@@ -12,6 +12,7 @@ from hypothesis import example, given, settings, strategies as st
 from mfbook.als import fit_als
 from mfbook.compiled import fit_compiled_sgd, fit_mean_field
 from mfbook.evaluation import calibration, ranking, report, slices, worst_films
+from mfbook.features import activity, combine, who_rated_what
 from mfbook.gibbs import fit_gibbs
 from mfbook.holdout import bias_regularization, fit_biases_koren, split_random
 from mfbook.model import MatrixFactorization
@@ -62,6 +63,12 @@ def assert_same(found, expected, a, c, what=''):
 
 # ---- solvers
 
+def fit_with(fit):
+    "The same method with features of who rated what."
+    def method(model, train, *args, **settings):
+        return fit(model, train, *args, features=combine(who_rated_what(train, 2), activity(train)), **settings)
+    return method
+
 def on_parts(model, train, **settings):
     start = start_on_parts(model, train, shares=(.5, 1))
     return fit_variational(model, train, start=start, **settings)
@@ -82,10 +89,10 @@ SOLVERS = {
     'ALS by conjugate gradients': (fit_als, 4, dict(sweeps=5, reg=3., cg_steps=2)),
     'ALS by rating': (fit_als, 4, dict(sweeps=5, reg=.1, bias_reg=.05, per_rating=True)),
     'Gibbs': (fit_gibbs, 4, dict(sweeps=14, burn_in=4, keep=3)),
-    'Gibbs without a start': (fit_gibbs, 4, dict(sweeps=14, burn_in=4, keep=3, start=0, features=0)),
+    'Gibbs without a start': (fit_gibbs, 4, dict(sweeps=14, burn_in=4, keep=3, start=0)),
     'variational': (fit_variational, 4, dict(sweeps=6)),
-    'variational without features': (fit_variational, 4, dict(sweeps=6, features=0)),
-    'variational without a start': (fit_variational, 4, dict(sweeps=6, start=0, features=0)),
+    'variational with features': (fit_with(fit_variational), 4, dict(sweeps=6)),
+    'variational without a start': (fit_variational, 4, dict(sweeps=6, start=0)),
     'variational by conjugate gradients': (fit_variational, 4, dict(sweeps=6, cg_steps=3)),
     'variational after parts': (on_parts, 4, dict(sweeps=4)),
     'compiled SGD': (fit_compiled_sgd, 4, dict(epochs=6)),

@@ -54,8 +54,8 @@ FITS = {
     'biases': partial(fit_biases, sweeps=12, tol=0.),
     'SGD': partial(fit_sgd, epochs=12, batch_size=100, patience=12),
     'ALS': partial(fit_als, sweeps=12, patience=12),
-    'Gibbs': partial(fit_gibbs, sweeps=50, burn_in=5, keep=20, features=2),
-    'variational': partial(fit_variational, sweeps=12, features=2, patience=12),
+    'Gibbs': partial(fit_gibbs, sweeps=50, burn_in=5, keep=20),
+    'variational': partial(fit_variational, sweeps=12, patience=12),
 }
 
 def run_fit(name, checkpoint=None):

@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 import torch
 from mfbook.als import RowPrior, arrange, exact_rows, fit_als, lookup_table
-from mfbook.gibbs import (ROWS_PER_FEATURE, SCATTER_BEFORE, Draws, GibbsSolver, coverage, draw_noise, draw_prior, draw_rows, draw_wishart, effective_size, fit_gibbs,
-                          overall_precision, who_rated_what)
+from mfbook.features import who_rated_what
+from mfbook.gibbs import (SCATTER_BEFORE, Draws, GibbsSolver, coverage, draw_noise, draw_prior, draw_rows, draw_wishart, effective_size, fit_gibbs,
+                          known_of, overall_precision)
 from mfbook.holdout import rmse, split_random
 from mfbook.model import MatrixFactorization
 from mfbook.ratings import Ratings
@@ -105,46 +106,6 @@ def test_noise_is_drawn_from_its_gamma():
     overall = np.array([draw_noise(np.zeros(30), np.zeros(30), .7, np.random.default_rng(s))[1] for s in range(500)])
     assert .62 < np.median(overall) < .78, 'with no ratings the overall noise stays about where it was'
 
-# who rated what
-
-def dense(r): return torch.zeros(r.n_users, r.n_items).index_put_((r.users.long(), r.items.long()), torch.ones(1)).double()
-
-def test_features_are_the_standardized_singular_vectors_of_the_ones_and_zeros(split):
-    U, _, Vh = torch.linalg.svd(dense(split.train), full_matrices=False)
-    for got, V in zip(who_rated_what(split.train, 1), (U, Vh.T)):
-        v = V[:, :1] - V[:, :1].mean()
-        v = v/v.square().mean().sqrt()
-        want = torch.cat([ones(len(v)), (v if (v**3).sum() > 0 else -v).float()], 1)
-        torch.testing.assert_close(got, want, atol=1e-3, rtol=0)
-
-def test_two_groups_that_rate_different_films_are_told_apart_by_a_feature():
-    g = np.random.default_rng(0)
-    u, i = np.divmod(g.choice(100*80, 5000, replace=False), 80)
-    own = (u % 2 == i % 2) | (g.random(5000) < .1)                                # nine of ten ratings within one's own group
-    r = Ratings.from_frame(pd.DataFrame(dict(userId=u[own], movieId=i[own], rating=3.)), rating_range=(1., 5.))
-    users, items = who_rated_what(r, 2)
-    for known, ids in ((users, r.user_ids), (items, r.item_ids)):
-        assert abs(np.corrcoef(known[:, 2], ids % 2)[0, 1]) > .9
-
-def test_features_look_at_ids_only_and_leave_the_random_numbers_alone(split):
-    other = dataclasses.replace(split.train, values=split.train.values.flip(0))
-    state = torch.random.get_rng_state()
-    for a, b in zip(who_rated_what(split.train), who_rated_what(other)): assert torch.equal(a, b)
-    assert torch.equal(state, torch.random.get_rng_state())
-
-@pytest.mark.parametrize('features', [0, 1, 2, 3, 500])
-def test_there_are_as_many_features_as_asked_for_and_at_most_one_for_forty_rows(split, features):
-    assert ROWS_PER_FEATURE == 40
-    known = who_rated_what(split.train, features)                             # 150 users bear three features, 90 items two
-    assert [tuple(k.shape) for k in known] == [(150, 1 + min(features, 3)), (90, 1 + min(features, 2))]
-    for k in known:
-        assert k.isfinite().all() and (k[:, 0] == 1).all()
-        assert (k[:, 1:].mean(0).abs() < 1e-5).all() and (k[:, 1:].std(0, correction=0) > .9).all()
-
-def test_few_rows_bear_no_feature():
-    users, items = who_rated_what(planted(n_users=39, n_items=80, n=1500), 16)
-    assert users.shape == (39, 1) and items.shape == (80, 3)
-
 def test_the_overall_precision_is_that_of_rows_around_their_common_mean():
     g = torch.Generator().manual_seed(0)
     features, precision = torch.cat([ones(200_000), torch.randn(200_000, 2, generator=g)], 1), torch.tensor([[4., 1.], [1., 2.]])
@@ -164,7 +125,7 @@ def test_features_help_where_they_tell_what_is_liked_and_hardly_harm_where_they_
                                                          rating_range=(-9., 15.)), valid=.1, test=.4, seed=0)
         for features in (0, 4):
             model = MatrixFactorization(train, k=4)
-            fit_gibbs(model, train, sweeps=60, burn_in=20, keep=5, features=features)
+            fit_gibbs(model, train, sweeps=60, burn_in=20, keep=5, features=who_rated_what(train, features) if features else None)
             errors[told, features] = rmse(model.predict(test), test)
     assert errors[True, 4] < errors[True, 0]*.99 and errors[False, 4] < errors[False, 0]*1.01, errors
 
@@ -238,7 +199,7 @@ def test_what_nobody_rated_holds_the_prior_and_has_the_longest_bar(split, fitted
 
 def test_without_features_what_nobody_rated_holds_the_prior_mean_itself(split):
     model = MatrixFactorization(split.train, k=3)
-    fit_gibbs(model, split.train, features=0, **SMALL)
+    fit_gibbs(model, split.train, **SMALL)
     torch.testing.assert_close(model.rows('item')[-1], model.prior('item').mean)
 
 def test_the_prior_it_leaves_is_as_wide_as_the_rows_though_features_explain_them():
@@ -248,7 +209,7 @@ def test_the_prior_it_leaves_is_as_wide_as_the_rows_though_features_explain_them
     frame = pd.DataFrame(dict(userId=u[own], movieId=i[own], rating=3 + 1.5*(1 - 2*(i[own] % 2)) + .3*g.normal(size=own.sum())))
     train = Ratings.from_frame(frame, rating_range=(-3., 9.))
     model = MatrixFactorization(train, k=1)
-    noise = fit_gibbs(model, train, features=2, sweeps=60, burn_in=30, keep=5).frame().noise.iloc[30:].mean()
+    noise = fit_gibbs(model, train, features=who_rated_what(train, 2), sweeps=60, burn_in=30, keep=5).frame().noise.iloc[30:].mean()
     prior = model.prior('item').precision.inverse()[-1, -1].item()*noise**2
     assert .6 < prior/model.item_bias.var().item() < 1.6
 
@@ -350,7 +311,7 @@ def test_the_solver_runs_in_the_loop_of_the_book(split):
 def test_a_checkpoint_of_another_run_or_a_damaged_one_is_refused(split, tmp_path):
     file = tmp_path/'c.pt'
     fit_gibbs(MatrixFactorization(split.train, k=3), split.train, checkpoint=file, **SMALL)
-    for change, says in ((dict(seed=1), 'seed was 0, is 1'), (dict(features=3), 'features was 16, is 3'), (dict(sweeps=15), 'sweeps was 14, is 15'),
+    for change, says in ((dict(seed=1), 'seed was 0, is 1'), (dict(features=who_rated_what(split.train, 1)), 'features.item was None, is 1 features'), (dict(sweeps=15), 'sweeps was 14, is 15'),
                          (dict(burn_in=3), 'burn_in was 4, is 3'), (dict(keep=6), 'keep was 5, is 6')):
         with pytest.raises(ValueError, match=says):
             fit_gibbs(MatrixFactorization(split.train, k=3), split.train, checkpoint=file, **{**SMALL, **change})
@@ -401,7 +362,7 @@ def test_effective_size_of_a_chain_whose_autocorrelation_is_known():
     with pytest.raises(ValueError, match='all numbers are the same'): effective_size(np.ones(9))
 
 @pytest.mark.parametrize('bad, says', [
-    (dict(sweeps=0), 'sweeps is 0'), (dict(features=-1), 'features is -1'), (dict(features=1.5), 'features is 1.5'), (dict(sweeps=2.5), 'sweeps is 2.5'),
+    (dict(sweeps=0), 'sweeps is 0'), (dict(features=16), 'features are a pair.*this is a int'), (dict(features=(None,)), 'this is a tuple of 1'), (dict(sweeps=2.5), 'sweeps is 2.5'),
     (dict(burn_in=-1), 'burn_in is -1'), (dict(keep=1), 'keep is 1'), (dict(patience=0), 'patience is 0'),
     (dict(sweeps=20), 'burn-in of 20 leave 0 draws, and keep=30'), (dict(sweeps=40), 'leave 20 draws')])
 def test_settings_that_cannot_work_are_refused(split, bad, says):

@@ -180,7 +180,7 @@ def test_a_second_share_is_fitted_by_variational_bayes_from_where_the_first_stop
     again = MatrixFactorization(train, k=4)
     again.load_state_dict(first.state_dict())
     part = train.take(asked(train, .6)[train.users.long()])
-    solver = VariationalSolver(again, part, features=0, cg_steps=3, start=0)
+    solver = VariationalSolver(again, part, cg_steps=3, start=0)
     solver.noise_variance = start.noise_variance                       # the first knew nothing of covariances
     before = again.rows('item')
     solver.update_side('user')
@@ -193,7 +193,7 @@ def test_a_second_share_is_fitted_by_variational_bayes_from_where_the_first_stop
 def test_films_are_as_uncertain_as_they_were_with_their_share_of_the_ratings(parted):
     train = parted[0]
     model = MatrixFactorization(train, k=4)
-    solver, C = VariationalSolver(model, train, features=0, start=0), torch.eye(5)*torch.arange(1., 5)[:, None, None]
+    solver, C = VariationalSolver(model, train, start=0), torch.eye(5)*torch.arange(1., 5)[:, None, None]
     for side in ('user', 'item'): model.put_rows(side, model.rows(side) + 1)          # since the solver was made
     bins, taken = len(solver.covariances['item']), []
     solver.update_side = lambda side: taken.append((side, solver.covariances['item'].clone(), solver.noise_variance, solver.sweeps))
@@ -214,7 +214,7 @@ def test_it_is_a_better_start_than_none(parted):
     errors = []
     for start in (lambda m: start_on_parts(m, train, shares=(.3, .6)), lambda m: 0):
         model = MatrixFactorization(train, k=4)
-        fit_variational(model, train, sweeps=2, start=start(model), features=0)
+        fit_variational(model, train, sweeps=2, start=start(model))
         errors.append(rmse(model.predict(valid), valid))
     assert errors[0] < errors[1]
 
@@ -241,4 +241,4 @@ def test_a_single_share_needs_no_brackets(parted):
 def test_a_start_made_with_other_factors_is_refused(parted):
     train, _, _, start = parted
     with pytest.raises(ValueError, match='the start has 4 factors, the model 3'):
-        fit_variational(MatrixFactorization(train, k=3), train, sweeps=1, start=start, features=0)
+        fit_variational(MatrixFactorization(train, k=3), train, sweeps=1, start=start)

@@ -144,7 +144,7 @@ def test_the_books_methods_learn(method, parts):
 def test_gibbs_predicts_by_the_last_draw_and_then_by_the_average_of_the_draws_predictions(parts):
     log = scale.fit('Gibbs', dict(k=4, burn_in=2, sweeps=6), *parts)['log']
     model = MatrixFactorization(parts.train, k=4)
-    history = fit_gibbs(model, parts.train, sweeps=6, burn_in=0, start=0, keep=6, features=0, patience=None, progress=False)
+    history = fit_gibbs(model, parts.train, sweeps=6, burn_in=0, start=0, keep=6, patience=None, progress=False)
     drawn = history.draws.predict(parts.valid).clamp(*parts.train.rating_range)              # every draw of the same chain
     expected = [drawn[0], drawn[1], *(drawn[2:n].mean(0) for n in range(3, 7))]
     assert [v for _, v in log] == pytest.approx([rmse(y, parts.valid) for y in expected], abs=2e-4)      # kept in half precision

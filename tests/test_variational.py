@@ -9,6 +9,7 @@ from mfbook.gibbs import ALS_START, draw_prior
 from mfbook.holdout import rmse, split_random
 from mfbook.model import MatrixFactorization, rating_unit
 from mfbook.ratings import Ratings
+from mfbook.features import who_rated_what
 from mfbook.variational import (ActivityBins, PartialStart, VariationalSolver, covariance_in_gram, fit_variational,
                                 mean_prior, ratings_by_bin)
 import mfbook.newcomers
@@ -67,7 +68,7 @@ def test_rows_may_be_grouped_otherwise():
     class RowByRow(ActivityBins):
         def _bin_of(self, count): return torch.where(count > 0, torch.arange(len(count)), 0)
     r = planted(30, 20, 260)
-    solver = VariationalSolver(MatrixFactorization(r, k=2), r, features=0)
+    solver = VariationalSolver(MatrixFactorization(r, k=2), r)
     solver._share_covariances(r, RowByRow)
     solver.update_side('item')
     n_items = int(r.items.max()) + 1                                          # those after it are without ratings
@@ -113,8 +114,9 @@ def test_a_sweep_is_what_the_equations_say():
     "Against loops over single ratings, in double precision."
     r = planted(80, 45, 700)
     model = MatrixFactorization(r, k=2, init_std=.5)
-    solver = VariationalSolver(model, r, features=1)
-    assert all(solver.features[n].shape[1] == 2 for n in SIDES), 'a 1 and a feature, so that prior means differ'
+    solver = VariationalSolver(model, r, features=who_rated_what(r, 1))
+    known = {n: solver.known[n].table for n in SIDES}
+    assert all(known[n].shape[1] == 2 for n in SIDES), 'a 1 and a feature, so that prior means differ'
     for n in SIDES: solver.covariances[n] = torch.eye(3)*torch.rand(len(solver.bins[n].sizes), 1, 1)*.3
     solver.noise_variance = .4
     R = {n: model.rows(n).double() for n in SIDES}
@@ -124,8 +126,8 @@ def test_a_sweep_is_what_the_equations_say():
         error = solver.update_side(name)
         rated = solver.bins[name].rated
         all_of = sum(C[name][b] for b in bins[name][rated])
-        weights, precision = (t.double() for t in mean_prior(R[name][rated].float(), solver.rating_unit, solver.features[name][rated], all_of))
-        means, new = solver.features[name].double() @ weights, R[name].clone()
+        weights, precision = (t.double() for t in mean_prior(R[name][rated].float(), solver.rating_unit, known[name][rated], all_of))
+        means, new = known[name].double() @ weights, R[name].clone()
         for row in range(len(new)):
             P = variance*precision
             A, b = P.clone(), P @ means[row]
@@ -145,7 +147,7 @@ def test_a_sweep_is_what_the_equations_say():
 
 def test_rows_go_on_by_part_of_their_last_step(split, monkeypatch):
     model, found, seen = MatrixFactorization(split.train, k=2), dict(item=[], user=[]), dict(item=[], user=[])
-    solver = VariationalSolver(model, split.train, features=0, cg_steps=3, start=0)
+    solver = VariationalSolver(model, split.train, cg_steps=3, start=0)
     real = VariationalSolver.update_side
     def update_side(self, name):
         if name == 'user':
@@ -258,7 +260,7 @@ def a_start(model, share=1/4, noise_variance=.3, kinds=4):
 
 def test_a_partial_start_is_taken_over_and_then_the_users_are_solved(split, monkeypatch):
     model, seen = MatrixFactorization(split.train, k=4), []
-    solver = VariationalSolver(model, split.train, features=0, start=0)
+    solver = VariationalSolver(model, split.train, start=0)
     for p in (model.item_factors, model.user_bias): p.data += 1               # since the solver was made
     monkeypatch.setattr(VariationalSolver, 'update_side', lambda self, side: seen.append(
         (side, self.covariances['item'].clone(), self.noise_variance, self.sweeps)))
@@ -304,7 +306,7 @@ def test_a_start_may_be_any_whole_number_and_another_is_refused(split, tmp_path)
 def test_a_start_made_with_other_factors_is_refused(split):
     start = a_start(MatrixFactorization(split.train, k=4))
     with pytest.raises(ValueError, match='the start has 4 factors, the model 3'):
-        fit_variational(MatrixFactorization(split.train, k=3), split.train, sweeps=1, start=start, features=0)
+        fit_variational(MatrixFactorization(split.train, k=3), split.train, sweeps=1, start=start)
 
 # resuming
 
@@ -328,9 +330,10 @@ def test_variational_bayes_that_was_cut_off_goes_on_as_if_nothing_had_happened(s
 
 @pytest.mark.parametrize('setting', ['features', 'cg_steps'])
 def test_a_run_with_other_settings_is_refused(split, tmp_path, setting):
+    other = dict(features=who_rated_what(split.train, 1), cg_steps=4)[setting]
     fit_variational(MatrixFactorization(split.train, k=2), split.train, sweeps=2, checkpoint=tmp_path/'c.pt')
-    with pytest.raises(ValueError, match=f'{setting} was .*, is 4'):
-        fit_variational(MatrixFactorization(split.train, k=2), split.train, sweeps=2, checkpoint=tmp_path/'c.pt', **{setting: 4})
+    with pytest.raises(ValueError, match=f'{setting}.* was None, is '):
+        fit_variational(MatrixFactorization(split.train, k=2), split.train, sweeps=2, checkpoint=tmp_path/'c.pt', **{setting: other})
 
 def through_a_file(state):
     "A state as a checkpoint gives it back."
@@ -355,7 +358,7 @@ def test_a_state_of_the_solver_goes_on_bit_for_bit(split, done, partial):
         assert_same(models[1], models[0].state_dict())
 
 @pytest.mark.parametrize('bad, says', [(dict(sweeps=0), 'sweeps is 0'), (dict(start=-1), 'start is -1'), (dict(start=.5), 'start is 0.5'),
-                                       (dict(features=-1), 'features is -1'), (dict(cg_steps=0), 'cg_steps is 0'), (dict(patience=0), 'patience is 0'),
+                                       (dict(features=16), 'features are a pair'), (dict(cg_steps=0), 'cg_steps is 0'), (dict(patience=0), 'patience is 0'),
                                        (dict(start=print), 'start is <built-in')])
 def test_settings_that_cannot_work_are_refused(split, bad, says):
     with pytest.raises(ValueError, match=says): fit_variational(MatrixFactorization(split.train, k=2), split.train, **bad)

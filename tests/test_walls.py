@@ -31,7 +31,7 @@ def tree_of(path): return ast.parse(path.read_text(encoding='utf-8'))
 
 MAY_NAME_TENSORS = {'model', 'training'}               # a gradient step moves the tensors themselves; others write rows
 NAMES_OF_A_PEER = {'ranking'}                          # implicit's models call their tables as ours does
-SIDED = r'(bias|factors|prior_\w*)'
+SIDED = r'(bias|factors|prior_\w*|feature_(mean|covariance|weights|precision))'
 TENSOR = re.compile(rf'mu|(user|item)_{SIDED}')        # a whole name
 PART = re.compile(rf'_{SIDED}')                        # what stands behind `{side}` in f'{side}_factors'
 
@@ -198,8 +198,9 @@ PUBLIC = {
     'recommending': 'films_where recommend recommend_all similar find_film film_map plot_map list_facts cautious favorites_beside',
     'newcomers': 'my_ratings learn_prior why plot_why',
     'als': 'ALSSolver fit_als tune_als',
-    'gibbs': 'who_rated_what Draws GibbsSolver fit_gibbs effective_size coverage',
+    'gibbs': 'Draws GibbsSolver fit_gibbs effective_size coverage',
     'variational': 'VariationalSolver fit_variational',
+    'features': 'Features genres years columns combine who_rated_what activity averages tags',
     'implicit': ('events_from_ratings events_from_frame split_users UserSplit list_quality scores_of_rows popular ImplicitALSSolver fit_implicit_als '
                  'fold_in_events BPRSolver fit_bpr ease ease_scores'),
     'movielens': 'datasets download load_ratings load_fold',
