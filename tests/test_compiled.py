@@ -224,7 +224,7 @@ def test_it_beats_biases_and_comes_near_lesson_11():
     errors = {}
     for name, fit in (('mean field', fit_mean_field), ('variational', fit_variational)):
         model = MatrixFactorization(train, k=16)
-        errors[name] = fit(model, train, valid, sweeps=9, progress=False, ).best['valid']
+        errors[name] = fit(model, train, valid, sweeps=9, progress=False).best['valid']
     assert errors['variational'] < errors['mean field'] < errors['variational'] + .03
     assert errors['mean field'] < .9
 
