@@ -15,7 +15,7 @@ if hasattr(os, 'register_at_fork'):
 def import_lessons():
     "Import every lesson. A later one adds methods to the classes of earlier ones: with all imported, they are there."
     from . import (ratings, model, holdout, training, runs, evaluation, recommending, newcomers, als, gibbs, variational,
-                   movielens, scale)
+                   implicit, movielens, scale)
 
 def _is_the_command():
     "Whether this process is `mfbook ...` or `python -m mfbook ...`."

@@ -10,5 +10,6 @@ from .newcomers import *
 from .als import *
 from .gibbs import *
 from .variational import *
+from .implicit import *
 from .movielens import *
 from .scale import *

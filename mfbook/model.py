@@ -429,6 +429,16 @@ def set_prior(self:MatrixFactorization,
     getattr(self, f'{side}_prior_precision').copy_(precision)
     getattr(self, f'{side}_prior_per_rating').fill_(bool(per_rating))
 
+# %% ../nbs/02_model.ipynb #a7c313e1
+#| code-fold: true
+#| code-summary: "Show set_mean"
+@patch
+@torch.no_grad()
+def set_mean(self:MatrixFactorization,
+             mean:float):   # in units of the ratings; 0 where they are clicks (lesson 13)
+    "Replace mu, the number that every prediction starts from."
+    self.mu.fill_(float(mean))
+
 # %% ../nbs/02_model.ipynb #6f94249d
 #| code-fold: true
 #| code-summary: "Show from_state"

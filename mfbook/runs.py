@@ -32,11 +32,12 @@ from .training import SGDSolver, adam, cosine
 @dataclass(repr=False)
 class History:
     "What happened in each sweep of a fit. It prints and plots itself."
-    rows: list            # a dict per sweep: its number, the solver's report, `valid` (RMSE), `seconds`
+    rows: list            # a dict per sweep: its number, the solver's report, `valid` (RMSE, or the metric), `seconds`
     best_sweep: int       # the sweep whose weights the model holds, from 1
     unit: str = 'sweep'   # what one pass over the ratings is called: 'sweep' or 'epoch'
     label: str = ''       # a name for the legend of a plot
     draws: object = None  # the `Draws` of `fit_gibbs`
+    metric: str = ''      # the metric that was watched in place of the RMSE; the larger, the better
 
     @property
     def best(self):
@@ -58,7 +59,7 @@ def plot(self:History,
          ax=None,           # matplotlib axes; None: new ones
          color='C0',        # of both curves
          train:bool=True):  # whether to draw the training RMSE, too
-    "RMSE against sweeps: validation solid, training dashed, the kept sweep marked. Returns the axes."
+    "RMSE (or the metric) against sweeps: validation solid, training dashed, the kept sweep marked. Returns the axes."
     import matplotlib.pyplot as plt
     ax = ax or plt.subplots()[1]
     frame = self.frame()
@@ -70,18 +71,19 @@ def plot(self:History,
         ax.plot(frame.index, frame.train, '--', lw=1.2, color=color, label='training')
 
     ax.xaxis.get_major_locator().set_params(integer=True)
-    ax.set(xlabel=f'{self.unit} (one pass over the training ratings)', ylabel='RMSE')
+    ax.set(xlabel=f'{self.unit} (one pass over the training ratings)', ylabel=self.metric or 'RMSE')
     ax.legend()
     return ax
 
 # %% ../nbs/05_runs.ipynb #b0da4068
 class Run:
     "What a fit knows between two sweeps: the record, and the best weights so far."
-    def __init__(self, model, solver, unit, keep_best):
+    def __init__(self, model, solver, unit, keep_best, metric=None):
         self.model = model
         self.solver = solver
         self.unit = unit               # 'sweep' or 'epoch'
         self.keep_best = keep_best     # whether validation decides which sweep stays
+        self.metric = metric           # (model, valid) -> what to watch, the larger the better; None: RMSE
         self.rows = []
         self.best_sweep = 0            # the sweep that stays
         self.best = None               # the model's state after it, if it need not be the last
@@ -97,6 +99,21 @@ def _check_report(report, unit, number):
             f'{broken[0]} is {report[broken[0]]} after {unit} {number}: the numbers of the model '
             'grew too large for float32. Make a new model, and take more regularization or shorter steps.')
 
+# %% ../nbs/05_runs.ipynb #a7c313e3
+@patch
+def measure(self:Run, valid):
+    "What is watched: the RMSE of `valid`, or the metric; None without `valid`."
+    if valid is None: return None
+    if self.metric is None: return rmse(self.model.predict(valid), valid)
+    return float(self.metric(self.model, valid))
+
+@patch
+def is_better(self:Run, number):
+    "Whether `number` is better than that of the best sweep so far."
+    if self.best is None: return True
+    best = self.rows[self.best_sweep - 1]['valid']
+    return number < best if self.metric is None else number > best
+
 # %% ../nbs/05_runs.ipynb #05000006
 @patch
 def sweep(self:Run, valid):
@@ -107,11 +124,11 @@ def sweep(self:Run, valid):
 
     number = len(self.rows) + 1
     _check_report(report, self.unit, number)
-    error = None if valid is None else rmse(self.model.predict(valid), valid)
-    self.rows.append({self.unit: number, **plain(report), 'valid': error, 'seconds': seconds})
+    measured = self.measure(valid)
+    self.rows.append({self.unit: number, **plain(report), 'valid': measured, 'seconds': seconds})
     if not self.keep_best:
         self.best_sweep = number
-    elif self.best is None or error < self.rows[self.best_sweep - 1]['valid']:
+    elif self.is_better(measured):
         self.best_sweep = number
         state = self.model.state_dict()
         self.best = {name: tensor.detach().clone() for name, tensor in state.items()}
@@ -420,6 +437,10 @@ def _run_settings(model, solver, train, valid, settings, loop):
     data = {'train': fingerprint(train), 'valid': fingerprint(valid)}
     return plain(settings | {'k': model.k} | loop | data)
 
+def _name_of(metric):
+    "What a metric is called."
+    return getattr(metric, '__name__', type(metric).__name__)
+
 def _show_errors(bar, row):
     "Put the errors of a sweep beside the progress bar."
     errors = {name: row.get(name) for name in ('train', 'valid')}
@@ -438,15 +459,18 @@ def fit(model,                 # the `MatrixFactorization` to fill
         checkpoint=None,       # a file to resume from if it is there, and to write to
         every:int=1,           # sweeps from one writing of the checkpoint to the next
         settings:dict=None,    # what tells this run from others; None: the solver's numbers
+        metric=None,           # (model, valid) -> what to watch instead, the larger the better; None: RMSE
         progress:bool=None):   # a progress bar? None: where a person is watching
     "Run a solver sweep by sweep. Returns a `History`; the best sweep's weights stay in the model."
     unit = getattr(solver, 'unit', 'sweep')
     _check_fit(model, train, valid, unit, sweeps, patience, every)
     sweeps = int(sweeps)
     patience = None if patience is None else int(patience)
-    run = Run(model, solver, unit, keep_best=valid is not None and patience is not None)
+    run = Run(model, solver, unit, keep_best=valid is not None and patience is not None,
+              metric=metric)
     if checkpoint:
         loop = {f'{unit}s': sweeps, 'patience': patience, 'tol': tol}
+        if metric is not None: loop['metric'] = _name_of(metric)
         settings = _run_settings(model, solver, train, valid, settings, loop)
         run.resume(checkpoint, settings)
 
@@ -459,7 +483,8 @@ def fit(model,                 # the `MatrixFactorization` to fill
             _show_errors(bar, row)
 
     if run.best is not None: model.load_state_dict(run.best)
-    return History(run.rows, run.best_sweep, unit)
+    name = '' if metric is None else _name_of(metric)
+    return History(run.rows, run.best_sweep, unit, metric=name)
 
 # %% ../nbs/05_runs.ipynb #578f4f07
 def fit_biases(model,                   # the `MatrixFactorization` to fill, made with k=0
@@ -521,8 +546,8 @@ def tune(fit,         # `fit_sgd`, `fit_als` or another: (model, train, valid, .
          k:int=32,    # number of factors where the grid does not say
          seed:int=0,  # of the model, and of the method if it has one
          **settings   # settings that are the same for all
-        ):            # a frame, best first: settings, validation RMSE (last, best), seconds
-    "Fit each setting of `grid`; rank by the last sweep's validation RMSE. No `test` here, on purpose."
+        ):            # a frame, best first: settings, validation RMSE or metric (last, best), seconds
+    "Fit each setting of `grid`; rank by the last sweep's validation RMSE, or metric. No `test` here, on purpose."
     if not len(grid): raise ValueError('the grid is empty; give a list of dicts such as [dict(reg=5), dict(reg=13)]')
     has_seed = 'seed' in signature(fit).parameters
     results = []
@@ -535,9 +560,11 @@ def tune(fit,         # `fit_sgd`, `fit_als` or another: (model, train, valid, .
 
         history = fit(model, train, valid, patience=None, **own)
         frame = history.frame()
-        results.append({**setting, 'valid': frame.valid.iloc[-1], 'best': frame.valid.min(),
-                        'best_sweep': frame.valid.idxmin(), 'seconds': frame.seconds.sum()})
-    return pd.DataFrame(results).sort_values('valid', ignore_index=True)
+        best_sweep = frame.valid.idxmax() if history.metric else frame.valid.idxmin()
+        results.append({**setting, 'valid': frame.valid.iloc[-1], 'best': frame.valid[best_sweep],
+                        'best_sweep': best_sweep, 'seconds': frame.seconds.sum()})
+    smaller_first = not history.metric
+    return pd.DataFrame(results).sort_values('valid', ascending=smaller_first, ignore_index=True)
 
 # %% ../nbs/05_runs.ipynb #848e93e9
 #| code-fold: true
