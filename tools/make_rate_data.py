@@ -29,9 +29,9 @@ FEATURES = 16
 STAR_SWEEPS = 15
 ORDER = dict(k=32, unobserved_weight=0.3, reg=0.003)
 ORDER_SWEEPS = 12
-STAR_WEIGHT = 0.05  # the order is by the likes, plus so much for each predicted star
+STAR_WEIGHT = 0.02  # the order is by the likes, plus so much for each predicted star
 MIN_RATINGS = 5     # films with fewer ratings stay out of the file: nearly nothing is known of them
-LEAST = 50          # ratings of a film that the page lists at first
+LEAST = 20          # ratings of a film that the page lists at first
 ON_MAP = 50         # the map's directions are those of films with so many ratings
 LARGEST = 127       # of the 8-bit whole numbers
 

@@ -85,20 +85,21 @@ export const place = (model, v, middle) =>
   model.map.axes.map(axis => axis.reduce((s, c, t) => s + c * (v[t] - (middle ? middle[t] : 0)), 0))
 
 // Both models at once: what a person's stars say. Films with `liked` stars or more are what the model of likes knows of
-// them; the score that orders the list is in points, 100 for a film that is as good as liked.
+// them. The score that orders the list is in points: 100 for a film that is as good as liked, and some for each star
+// above the mean.
 export function foldBoth(model, rated) {
   const films = [...rated.keys()], liked = films.filter(i => rated.get(i) >= model.liked)
   return {films, liked, stars: foldIn(model.stars, films, [...rated.values()]), likes: foldIn(model.likes, liked, liked.map(() => 1))}
 }
 export const score = (model, fold, i) =>
-  100 * (predict(model.likes, fold.likes, i) + model.star_weight * predict(model.stars, fold.stars, i))
+  100 * (predict(model.likes, fold.likes, i) + model.star_weight * (predict(model.stars, fold.stars, i) - model.stars.mu))
 
 // What each rating adds to a film's score, in points, and what the film gets from anybody.
 export function pointsOf(model, fold, i) {
   const stars = shares(model.stars, fold.stars, i), likes = shares(model.likes, fold.likes, i).of
   const like = new Map(fold.liked.map((j, n) => [j, likes[n]]))
   const of = fold.films.map((j, n) => 100 * ((like.get(j) || 0) + model.star_weight * stars.of[n]))
-  return {of, anybody: 100 * model.star_weight * (model.stars.mu + model.stars.bias[i] + stars.prior)}
+  return {of, anybody: 100 * model.star_weight * (model.stars.bias[i] + stars.prior)}
 }
 
 // ---- The file: a line of JSON, then the tables of both models, 8-bit whole numbers times their column's scale.
@@ -449,15 +450,16 @@ function start(root, model) {
     part('undo').disabled = !before.length
     part('reset').disabled = !rated.size
     part('about').textContent = rated.size
-      ? `Computed from your stars for ${count(rated.size, 'film')}. Two of three ratings lie within the \u00b1. Open a film to see why.`
+      ? `Computed from your stars for ${count(rated.size, 'film')}. Open a film to see why. ` +
+        'Of three ratings about two lie within the \u00b1. \u201cWas\u201d is its place before your stars.'
       : 'You have not rated a film yet: this is what is expected of anybody.'
-    part('glance').textContent = best.length ? `Your list begins with ${model.short[best[0]]} \u2193` : 'To your list \u2193'
+    part('glance').textContent = `\u2193 Your list${best.length ? `: 1. ${model.short[best[0]]}, 2. ${model.short[best[1]] || ''}` : ''}`
     if (chosen !== null) explain(chosen)
     const kind = i => i === chosen ? 'chosen' : rated.has(i) ? 'mine' : best.includes(i) ? 'best' : 'film'
     drawMap(part('map'), model, kind, fold.stars.w)
   }
   const moved = (was, is) => !rated.size || was === is ? []
-    : [make('small', {class: 'rate-moved'}, `${was > is ? '\u2191' : '\u2193'} place ${was + 1} before your stars`)]
+    : [make('small', {class: 'rate-moved'}, `${was > is ? '\u2191' : '\u2193'} was place ${was + 1}`)]
 
   function explain(i) {
     const points = pointsOf(model, fold, i), parts = shares(model.stars, fold.stars, i)
@@ -472,7 +474,7 @@ function start(root, model) {
     drawBars(part('chart'), [...bars, ['what it gets from anybody', points.anybody]], `Points of ${model.name[i]}`)
     part('add').textContent = `Together ${(mine + points.anybody).toFixed(1)} points.`
     const others = model.byCount.filter(j => j !== i && model.count[j] >= +least.value).map(j => [j, cosine(model.likes.x[i], model.likes.x[j])])
-    const alike = others.sort((a, b) => b[1] - a[1]).slice(0, 5).map(([j, c]) => `${model.name[j]} ${c.toFixed(2)}`)
+    const alike = others.sort((a, b) => b[1] - a[1]).slice(0, 5).map(([j, c]) => `${model.short[j]} (${model.year[j]}) ${c.toFixed(2)}`)
     part('similar').textContent = `Liked by the same people (cosine of the factors): ${alike.join(', ')}.`
   }
 
