@@ -19,7 +19,7 @@ digits; then those with the larger `least`).
 | `recall` | the share of the wanted films among the first twenty, of as many as there could be |
 | `coverage` | how many different films stand on the eighty lists of ten |
 | `shared` | how many of ten films two lists have in common, the mean over all pairs of users |
-| `in_genre` | of lists for ten films of one genre, each rated 5: the share of films with that genre. Ten films are drawn from each of sixteen genres, the popular ones more often |
+| `in_genre` | somebody gives 5 stars to ten films of a genre: the share of their list with that genre, the mean of sixteen |
 
 `of_stars` says how well the predicted stars fit the users' ratings of all other films: RMSE, and the share of the
 ratings that lie within the plus-minus which the page shows. `rmse_clamped` is that of predictions cut off at 5 stars; the page
@@ -265,8 +265,12 @@ def run(seeds, path):
 
 def frame(path=PATH):
     "A line for each seed, method and settings."
-    return pd.DataFrame([dict(method=one['method'], settings=str(one['settings']), seed=row['seed'], valid=one['valid'], **one['test'])
-                         for row in read_rows(path) for one in row['runs']])
+    lines = []
+    for row in read_rows(path):
+        for one in row['runs']:
+            known = dict(method=one['method'], settings=str(one['settings']), seed=row['seed'], valid=one['valid'])
+            lines.append(known | one['test'])
+    return pd.DataFrame(lines)
 
 NUMBERS = ['valid', 'ndcg', 'recall', 'coverage', 'shared', 'in_genre']
 

@@ -38,7 +38,7 @@ LARGEST = 127       # of the 8-bit whole numbers
 # ---- the two models
 
 def star_model(ratings, k=K_STARS, features=FEATURES):
-    "The model that predicts stars, by variational Bayes, with its own prior; and the variance of a rating around its prediction."
+    "The model that predicts stars, with its own prior, and the variance of a rating around its prediction."
     model = MatrixFactorization(ratings, k=k)
     history = fit_variational(model, ratings, sweeps=STAR_SWEEPS, features=features, progress=False)
     return model, history.best['noise']**2

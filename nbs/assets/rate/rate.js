@@ -89,7 +89,9 @@ export const place = (model, v, middle) =>
 // above the mean.
 export function foldBoth(model, rated) {
   const films = [...rated.keys()], liked = films.filter(i => rated.get(i) >= model.liked)
-  return {films, liked, stars: foldIn(model.stars, films, [...rated.values()]), likes: foldIn(model.likes, liked, liked.map(() => 1))}
+  const stars = foldIn(model.stars, films, [...rated.values()])
+  const likes = foldIn(model.likes, liked, liked.map(() => 1))
+  return {films, liked, stars, likes}
 }
 export const score = (model, fold, i) =>
   100 * (predict(model.likes, fold.likes, i) + model.star_weight * (predict(model.stars, fold.stars, i) - model.stars.mu))
@@ -110,7 +112,8 @@ export function readModel(buffer) {
   const table = new Int8Array(buffer.slice(end + 1)), {stars, likes} = model
   const columns = stars.scale.length + likes.scale.length
   if (table.length !== n * columns) throw new Error('the file is not whole')
-  const rows = (from, scale) => model.id.map((_, i) => Float64Array.from(scale, (s, t) => s * table[from + i * scale.length + t]))
+  const rows = (from, scale) => model.id.map((_, i) =>
+    Float64Array.from(scale, (s, t) => s * table[from + i * scale.length + t]))
   const k = stars.scale.length - 1
   stars.x = rows(0, stars.scale)
   stars.bias = stars.x.map(x => x[k])
@@ -435,7 +438,8 @@ function start(root, model) {
   // All films with enough ratings, best first, as somebody with this `fold` would see them.
   function ordered(fold) {
     const value = model.id.map((_, i) => orders[1].checked ? expected(model, fold, i) : score(model, fold, i))
-    return model.byCount.filter(i => model.count[i] >= +least.value && !rated.has(i)).sort((i, j) => value[j] - value[i])
+    const listable = model.byCount.filter(i => model.count[i] >= +least.value && !rated.has(i))
+    return listable.sort((i, j) => value[j] - value[i])
   }
 
   function show() {
@@ -445,15 +449,18 @@ function start(root, model) {
     if (!best.includes(chosen)) chosen = null
     cards.forEach((c, i) => c.set(rated.get(i) || 0))
     under.hidden = chosen === null
-    ten.forEach((row, n) => row(best[n], best[n] === undefined ? [] : [...titled(model, best[n]), ...moved(places.indexOf(best[n]), n)],
-      best[n] === undefined ? 0 : stars(best[n]), best[n] === undefined ? '' : withError(best[n]), best[n] === chosen))
+    ten.forEach((row, n) => {
+      const i = best[n]
+      if (i === undefined) row()
+      else row(i, [...titled(model, i), ...moved(places.indexOf(i), n)], stars(i), withError(i), i === chosen)
+    })
     part('undo').disabled = !before.length
     part('reset').disabled = !rated.size
     part('about').textContent = rated.size
       ? `Computed from your stars for ${count(rated.size, 'film')}. Open a film to see why. ` +
         'Of three ratings about two lie within the \u00b1. \u201cWas\u201d is its place before your stars.'
       : 'You have not rated a film yet: this is what is expected of anybody.'
-    part('glance').textContent = `\u2193 Your list${best.length ? `: 1. ${model.short[best[0]]}, 2. ${model.short[best[1]] || ''}` : ''}`
+    part('glance').textContent = '\u2193 Your list: ' + best.slice(0, 2).map((i, n) => `${n + 1}. ${model.short[i]}`).join(', ')
     if (chosen !== null) explain(chosen)
     const kind = i => i === chosen ? 'chosen' : rated.has(i) ? 'mine' : best.includes(i) ? 'best' : 'film'
     drawMap(part('map'), model, kind, fold.stars.w)
@@ -464,18 +471,20 @@ function start(root, model) {
   function explain(i) {
     const points = pointsOf(model, fold, i), parts = shares(model.stars, fold.stars, i)
     const own = parts.of.reduce((s, v) => s + v, 0), mine = points.of.reduce((s, v) => s + v, 0)
-    part('genres').textContent = [...model.genres.filter((_, g) => model.genre[i] >> g & 1), `${model.count[i]} ratings`].join(' \u00b7 ')
+    const genres = model.genres.filter((_, g) => model.genre[i] >> g & 1)
+    part('genres').textContent = [...genres, `${model.count[i]} ratings`].join(' \u00b7 ')
     part('sum').textContent = `Predicted: ${withError(i)} stars. That is ${model.stars.mu.toFixed(2)} (mean of all ratings) ` +
-      `${signed(model.stars.bias[i])} (this film's bias) ${rated.size ? `${signed(own)} (your ratings) ` : ''}${signed(parts.prior)} ` +
-      `(anybody) = ${predict(model.stars, fold.stars, i).toFixed(2)}, and a little less near the end of the scale.`
+      `${signed(model.stars.bias[i])} (this film's bias) ${rated.size ? `${signed(own)} (your ratings) ` : ''}` +
+      `${signed(parts.prior)} (anybody) = ${predict(model.stars, fold.stars, i).toFixed(2)}, and a little less near the end of the scale.`
     const bars = fold.films.map((j, n) => [`${model.short[j]}, ${count(rated.get(j), 'star')}`, points.of[n]])
     bars.sort((a, b) => Math.abs(b[1]) - Math.abs(a[1]))
     if (bars.length > 12) bars.push([`${bars.length - 11} others`, bars.splice(11).reduce((s, b) => s + b[1], 0)])
     drawBars(part('chart'), [...bars, ['what it gets from anybody', points.anybody]], `Points of ${model.name[i]}`)
     part('add').textContent = `Together ${(mine + points.anybody).toFixed(1)} points.`
-    const others = model.byCount.filter(j => j !== i && model.count[j] >= +least.value).map(j => [j, cosine(model.likes.x[i], model.likes.x[j])])
-    const alike = others.sort((a, b) => b[1] - a[1]).slice(0, 5).map(([j, c]) => `${model.short[j]} (${model.year[j]}) ${c.toFixed(2)}`)
-    part('similar').textContent = `Liked by the same people (cosine of the factors): ${alike.join(', ')}.`
+    const others = model.byCount.filter(j => j !== i && model.count[j] >= +least.value)
+    const alike = others.map(j => [j, cosine(model.likes.x[i], model.likes.x[j])]).sort((a, b) => b[1] - a[1]).slice(0, 5)
+    const named = alike.map(([j, c]) => `${model.short[j]} (${model.year[j]}) ${c.toFixed(2)}`)
+    part('similar').textContent = `Liked by the same people (cosine of the factors): ${named.join(', ')}.`
   }
 
   // What the reader can do. Each ends in `show`, and is told to those who listen instead of looking.
@@ -519,7 +528,7 @@ function start(root, model) {
     before = foreign && kept.now ? [...kept.before, kept.now] : kept.before
     const from = link.rated.size ? link.rated : parsed(kept.now).rated
     begin(from, '')
-    if (!link.rated.size && rated.size) remember()
+    if (!location.hash && rated.size) remember()           // an anchor in the address stays
     if (foreign && kept.now) note('These stars came with the link. Undo brings your own back.')
     if (!link.ignored.length) return
     const some = link.ignored.slice(0, 3).map(t => `\u201c${t.slice(0, 40)}\u201d`).join(', '), more = link.ignored.length - 3
