@@ -195,7 +195,7 @@ def orders(seen, people):
 
 CHOSEN = 'implicit ALS and stars'
 MOST_FACTORS = 32      # of the model of likes that fit in the page's file
-TOLERANCE = 0.015      # of nDCG: less than half of the standard error of a mean over eighty people
+TOLERANCE = 0.015      # of nDCG on the people who choose: what may be given up for lists closer to the genre
 LEAST = 5, 20, 50      # ratings of a film that may be listed
 
 # ---- how well the stars are predicted
@@ -308,9 +308,10 @@ def summary(path=PATH):
     found = table(path)
     digits = dict(ndcg=3, recall=3, coverage=0, shared=1, in_genre=2)
     names = ['nDCG@10', 'Recall@20', 'films', 'in common', 'in genre']
-    text = {name: [f'{mean:.{n}f} ± {std:.{n}f}' for mean, std in found[column].to_numpy()]
+    text = {name: [f'{mean:.{n}f}\u00a0±\u00a0{std:.{n}f}' for mean, std in found[column].to_numpy()]
             for name, (column, n) in zip(names, digits.items())}
-    return pd.DataFrame(text, index=found.index.get_level_values('method').rename(None))
+    summary = pd.DataFrame(text, index=found.index.get_level_values('method').rename(None))
+    return summary.loc[[*summary.index.drop(CHOSEN), CHOSEN]]
 
 def stars_table(path=PATH):
     "RMSE and share within the plus-minus of the predicted stars: mean and deviation over the seeds."
