@@ -3,7 +3,7 @@
 Needs chromium (`tools/install_browser.sh`). Without it these tests are skipped and say so; with MFBOOK_BROWSER=1, as in
 CI, they fail instead.
 """
-import ast, html, importlib.util, os, re, shutil, subprocess, sys
+import ast, gzip, html, importlib.util, os, re, shutil, subprocess, sys
 from pathlib import Path
 
 import pytest
@@ -201,6 +201,27 @@ def test_the_keyboard_reaches_everything(browser, base):
                 if n and not shown: plain.add(page.evaluate('document.activeElement.outerHTML')[:100])
             missed = [page.evaluate(f'document.querySelector(`[data-n="{n}"]`).outerHTML')[:100] for n in set(range(1, total + 1)) - seen]
             assert missed == [] and plain == set(), name
+
+def test_rate_ten_films_is_light_and_near(browser, base):
+    "At most 600 kB, gzipped, of all that the page asks for; a tab and a key lead to its field; a star is kept for the next visit."
+    with Visit(browser, base) as v:
+        answers = []
+        v.page.on('response', answers.append)
+        page = v.open('rate.html')
+        page.wait_for_selector('.rate-ready')
+        sizes = {a.url.removeprefix(base): len(gzip.compress(a.body())) for a in answers}
+        assert sum(sizes.values()) <= 600_000, sizes
+        page.keyboard.press('Tab')
+        page.keyboard.press('Enter')
+        assert page.locator(':focus').get_attribute('role') == 'combobox'
+        page.keyboard.type('blade runner')
+        page.keyboard.press('Enter')
+        page.keyboard.press('ArrowRight')
+        page.wait_for_function('location.hash.startsWith("#stars=541:")')
+        page.goto(base + 'index.html')
+        page = v.open('rate.html')
+        page.wait_for_selector('.rate-away:visible')
+        assert v.faults == []
 
 def test_the_sidebar_opens_on_a_phone(browser, base):
     with Visit(browser, base, 'light', 390) as v:

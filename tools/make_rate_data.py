@@ -1,63 +1,55 @@
-"""Train the book's model on the ratings that ship, and write what the page "Rate ten films" needs of it.
+"""Train the two models of the page "Rate ten films" on the ratings that ship, and write what the page needs of them.
 
-    python tools/make_rate_data.py               # writes nbs/assets/rate/films.bin, if it is not up to date
-    python tools/make_rate_data.py --compare     # how well new people are predicted, for some settings
+    python tools/make_rate_data.py     # writes nbs/assets/rate/films.bin, if it is not up to date
 
-What was chosen, and why. `--compare` holds 150 people out of training, folds each in with one, three, ten or half of
-their ratings, and predicts the rest of them; it prints means of three draws of people, and takes some minutes:
+One model predicts stars, the other how likely a film is liked. `benchmarks/page.py` holds users out, tries many orders of
+films, and its ledger says which is best; a test holds the settings below to that choice.
 
-- The prior comes first. `learn_prior` by itself takes the error on the training ratings for the noise, which is too small.
-  With the error on ratings kept aside, every model errs less after one, three and ten ratings than with its own prior.
-- The regularization of the factors trades few ratings for many. Counted once per row, 20 is nearly the biases alone: best
-  after ten ratings (RMSE 0.930, and 0.931 with 10 or 13), worst after half of a person's (0.895; 0.888 with 13, 0.884 with
-  10). 13, which `fit_sgd` takes by itself, lies between.
-- Counted per rating, 0.12 leaves a prior with which one rating is worse than none (1.163). Its factors with a learned prior
-  are the best after ten ratings (0.927), and with half (0.885) near the best.
-
-films.bin: one line of JSON, then for each film k factors and its bias as 16-bit whole numbers, to be multiplied by the
-`scale` of their kind. Fixed point, not floats: every factor is then off by the same small amount, half a step at most.
+films.bin: one line of JSON, then two tables of 8-bit whole numbers, a row for each film. The first has the factors and the
+bias of the model of stars, the second the factors of the model of likes. Each column is to be multiplied by its `scale`.
 """
-import hashlib, json, re, sys
-from copy import deepcopy
+import hashlib, json, re
 from pathlib import Path
 import numpy as np
-import torch
-from mfbook.holdout import rating_counts, rmse, split_random
+from mfbook.holdout import rating_counts
+from mfbook.implicit import events_from_ratings, fit_implicit_als
 from mfbook.model import MatrixFactorization
-from mfbook.newcomers import learn_prior
 from mfbook.ratings import load_sample
 from mfbook.recommending import principal_axes
-from mfbook.runs import fit_sgd, whole_file
+from mfbook.runs import whole_file
+from mfbook.variational import fit_variational
 
 root = Path(__file__).resolve().parent.parent
 TARGET = root/'nbs'/'assets'/'rate'/'films.bin'
-SOURCES = ('ratings.py', 'model.py', 'holdout.py', 'training.py', 'runs.py', 'recommending.py', 'newcomers.py',
+SOURCES = ('ratings.py', 'model.py', 'als.py', 'gibbs.py', 'variational.py', 'implicit.py', 'runs.py', 'recommending.py',
            'sample/ml-sample.zip')
-K = 32
-REG = 13.           # once per row, in standard deviations of the ratings, as `fit_sgd` counts it
+LIKED = 4           # stars and more: an event for the model of likes
+K_STARS = 16
+FEATURES = 16
+STAR_SWEEPS = 15
+ORDER = dict(k=32, unobserved_weight=0.3, reg=0.003)
+ORDER_SWEEPS = 12
+STAR_WEIGHT = 0.02  # the order is by the likes, plus so much for each predicted star
 MIN_RATINGS = 5     # films with fewer ratings stay out of the file: nearly nothing is known of them
+LEAST = 20          # ratings of a film that the page lists at first
 ON_MAP = 50         # the map's directions are those of films with so many ratings
-LARGEST = 2**15 - 1 # of the 16-bit whole numbers
+LARGEST = 127       # of the 8-bit whole numbers
 
-# ---- the model
+# ---- the two models
 
-def fitted(ratings, k=K, **settings):
-    "A model of all `ratings`, by `fit_sgd` with these settings."
+def star_model(ratings, k=K_STARS, features=FEATURES):
+    "The model that predicts stars, with its own prior, and the variance of a rating around its prediction."
     model = MatrixFactorization(ratings, k=k)
-    settings = dict(reg=REG) | settings
-    fit_sgd(model, ratings, progress=False, **settings)
+    history = fit_variational(model, ratings, sweeps=STAR_SWEEPS, features=features, progress=False)
+    return model, history.best['noise']**2
+
+def order_model(ratings, **settings):
+    "The model that says how likely a film is liked, by implicit ALS on the ratings of `LIKED` stars or more."
+    settings = ORDER | settings
+    events = events_from_ratings(ratings, LIKED)
+    model = MatrixFactorization(events, k=settings.pop('k'))
+    fit_implicit_als(model, events, sweeps=ORDER_SWEEPS, progress=False, **settings)
     return model
-
-def unseen_error(ratings, k=K, **settings):
-    "The mean squared error on ratings kept aside: how far a rating lies from its prediction."
-    train, valid, _ = split_random(ratings, test=0)
-    predicted = fitted(train, k, **settings).predict(valid)
-    return rmse(predicted, valid)**2
-
-def trained(ratings):
-    "The model of the page."
-    torch.set_num_threads(1)
-    return learn_prior(fitted(ratings), ratings, noise=unseen_error(ratings))
 
 # ---- the file
 
@@ -88,116 +80,65 @@ def genre_masks(films):
     masks = [sum(bits.get(name, 0) for name in genres) for genres in own]
     return names, masks
 
-def fixed_point(numbers):
-    "float64 numbers as 16-bit whole numbers, and the step that they count."
-    step = float(np.abs(numbers).max()) / LARGEST
-    return np.round(numbers / step), step
+def fixed_point(columns):
+    "float64 columns (n, c) as 8-bit whole numbers, and the step that they count in each column."
+    step = np.abs(columns).max(axis=0) / LARGEST
+    return np.round(columns / step).astype(np.int8), step.tolist()
 
-def contents(ratings, model):
-    "The file's head, a dict, and its table (n, k+1) int16."
+def significant(numbers, digits=7):
+    "Nested lists of floats with so many digits: fewer bytes, and exact enough."
+    if isinstance(numbers, list): return [significant(one, digits) for one in numbers]
+    return float(f'{numbers:.{digits}g}')
+
+def prior_of(model, n):
+    "The first n numbers of the prior of people's rows, for the file's head."
+    prior = model.prior('user')
+    return dict(mean=significant(prior.mean[:n].tolist()), precision=significant(prior.precision[:n, :n].tolist()))
+
+def contents(ratings, stars, noise, likes):
+    "The file's head, a dict, and its tables (n, k+1) and (n, k), int8."
     count = rating_counts(ratings)[1]
     keep = (count >= MIN_RATINGS).nonzero().flatten()
-    rows = model.rows('item')[keep].double().numpy()
-    factors, factor_step = fixed_point(rows[:, :-1])
-    bias, bias_step = fixed_point(rows[:, -1:])
+    of_stars, stars_scale = fixed_point(stars.rows('item')[keep].double().numpy())
+    of_likes, likes_scale = fixed_point(likes.rows('item')[keep, :likes.k].double().numpy())
 
     films = ratings.movies.iloc[keep.tolist()]
     genres, masks = genre_masks(films)
-    prior = model.prior('user')
     head = dict(
         made_from=source(),
         people=ratings.n_users,
         ratings=len(ratings),
         least=MIN_RATINGS,
-        k=model.k,
-        scale=[factor_step, bias_step],
-        range=model.rating_range,
-        mu=model.mean,
-        per_rating=prior.per_rating,
-        prior_mean=prior.mean.tolist(),
-        prior_precision=prior.precision.tolist(),
-        map=dict(least=ON_MAP, **directions(model, count >= ON_MAP)),
+        list_least=LEAST,
+        range=stars.rating_range,
+        liked=LIKED,
+        star_weight=STAR_WEIGHT,
+        stars=dict(scale=stars_scale, mu=stars.mean, noise=noise, **prior_of(stars, stars.k + 1)),
+        likes=dict(scale=likes_scale, **prior_of(likes, likes.k)),
+        map=dict(least=ON_MAP, **directions(stars, count >= ON_MAP)),
         genres=genres,
         id=[int(raw_id) for raw_id in ratings.item_ids[keep]],
         title=[natural(title) for title in films.title],
         year=[int(year) for year in films.year],
         genre=masks,
         count=count[keep].tolist())
-    return head, np.hstack([factors, bias]).astype('<i2')
+    return head, of_stars, of_likes
 
 def up_to_date(target):
     "Whether the file was made from the same sources."
     if not target.exists(): return False
-    made_from = f'"made_from": "{source()}"'.encode()
+    made_from = f'"made_from":"{source()}"'.encode()
     return made_from in target.read_bytes()[:100]
 
 def write(target=TARGET):
     "Write the file, if there is none made from the same sources. Returns whether it did."
     if up_to_date(target): return False
     ratings = load_sample()
-    head, table = contents(ratings, trained(ratings))
+    head, of_stars, of_likes = contents(ratings, *star_model(ratings), order_model(ratings))
     with whole_file(target) as tmp:
-        text = json.dumps(head, ensure_ascii=False)
-        Path(tmp).write_bytes(text.encode() + b'\n' + table.tobytes())
+        text = json.dumps(head, ensure_ascii=False, separators=(',', ':'))
+        Path(tmp).write_bytes(text.encode() + b'\n' + of_stars.tobytes() + of_likes.tobytes())
     return True
 
-# ---- how well new people are predicted
-
-GIVEN = {'one': lambda n: 1, 'three': lambda n: 3, 'ten': lambda n: 10, 'half': lambda n: n//2}   # of a person's n
-HELD_OUT = 150
-DRAWS = 3
-PER_RATING = dict(reg=0.12, bias_reg=0.02, per_rating=True)     # as good as REG for users with trained rows
-SETTINGS = [(0, {}), (K, dict(reg=4)), (K, dict(reg=7)), (K, dict(reg=10)), (K, dict(reg=13)), (K, dict(reg=20)),
-            (K, PER_RATING)]
-
-def held_out_error(model, people, given):
-    "RMSE on the ratings of `people`, a list of `Ratings`, beyond the first `given(n)`, which fold them in."
-    predicted = []
-    true = []
-    for own in people:
-        n = given(len(own))
-        known = own.take(slice(0, n))
-        rest = own.take(slice(n, None))
-        scores = model.scores(model.fold_in(known.items, known.values))
-        predicted.append(scores[rest.items.long()].clamp(*model.rating_range))
-        true.append(rest.values)
-    return rmse(torch.cat(predicted), torch.cat(true))
-
-def shuffled(ratings, generator):
-    "The same ratings in random order."
-    return ratings.take(torch.randperm(len(ratings), generator=generator))
-
-def draw(ratings, seed):
-    "Ratings without some people, and a list of the ratings of each of those."
-    generator = torch.Generator().manual_seed(seed)
-    held = torch.randperm(ratings.n_users, generator=generator)[:HELD_OUT]
-    people = [shuffled(ratings.take(ratings.users == user), generator) for user in held]
-    return ratings.take(~torch.isin(ratings.users.long(), held)), people
-
-def errors_of(seen, people, k, settings):
-    "The errors of the people held out, for each prior: a dict of lists, one number for each of GIVEN."
-    model = fitted(seen, k, **settings)
-    noise = unseen_error(seen, k, **settings)
-    priors = {'as left': model,
-              'learned': learn_prior(deepcopy(model), seen),
-              'learned, unseen noise': learn_prior(deepcopy(model), seen, noise)}
-    return {prior: [held_out_error(ready, people, given) for given in GIVEN.values()]
-            for prior, ready in priors.items()}
-
-def compare():
-    "Print the RMSE of people held out, the mean of several draws of them, for each setting and prior."
-    torch.set_num_threads(1)
-    ratings = load_sample()
-    draws = [draw(ratings, seed) for seed in range(DRAWS)]
-    print(f'{"k":>4}  {"regularization":16}{"prior":22}' + ''.join(f'{name:>8}' for name in GIVEN))
-    for k, settings in SETTINGS:
-        errors = [errors_of(seen, people, k, settings) for seen, people in draws]
-        counted = 'per rating' if 'per_rating' in settings else 'once per row'
-        reg = f'{settings["reg"]:g} {counted}' if settings else 'biases alone'
-        for prior in errors[0]:
-            means = np.mean([own[prior] for own in errors], axis=0)
-            print(f'{k:4}  {reg:16}{prior:22}' + ''.join(f'{error:8.4f}' for error in means), flush=True)
-
 if __name__ == '__main__':
-    if sys.argv[1:] == ['--compare']: compare()
-    else: print(f'{TARGET.relative_to(root)}: {"written" if write() else "up to date"}, {TARGET.stat().st_size/1000:.0f} kB')
+    print(f'{TARGET.relative_to(root)}: {"written" if write() else "up to date"}, {TARGET.stat().st_size/1000:.0f} kB')

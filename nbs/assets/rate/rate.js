@@ -1,8 +1,10 @@
-// "Rate ten films": the reader's stars are folded into the book's model, here in the browser.
-// First the mathematics (lesson 08, `fold_in` and `why`), as functions of plain arrays; then the file, the address, and
-// the page. A film is its row in the file, `i`; its number at MovieLens stands in the address only.
+// "Rate ten films": the reader's stars are folded into two of the book's models, here in the browser. The model of stars
+// predicts ratings; the model of likes says which films people like who like the same ones, and orders the list.
+// First the mathematics (lesson 08, `fold_in` and `why`), as functions of plain arrays; then the file, the search, the
+// address, and the page. A film is its row in the file, `i`; its number at MovieLens stands in the address only.
 
-// ---- Mathematics. A film's row x = [q_1, ..., q_k, 1]; a person's row w = [p_1, ..., p_k, bias].
+// ---- Mathematics. A film's row is x, a person's row is w. In the model of stars they are [q_1, ..., q_k, 1] and
+// [p_1, ..., p_k, bias]; in the model of likes, factors alone.
 
 // The lower triangular C with C C' = A, for a symmetric positive definite A (rows in one array, n a row).
 export function cholesky(A, n) {
@@ -31,11 +33,12 @@ export function solve(C, n, b) {
 
 export const dot = (a, b) => { let s = 0; for (let i = 0; i < a.length; i++) s += a[i] * b[i]; return s }
 
-// Fold a person in: (X'X + L) w = X'y + L m, with y_j = r_j - mu - b_j. Without a rating, w = m.
-export function foldIn(model, films, stars) {
-  const n = model.k + 1, times = model.per_rating ? Math.max(1, films.length) : 1
-  const A = Float64Array.from(model.precision, v => v * times), X = films.map(i => model.x[i])
-  const y = films.map((i, j) => stars[j] - model.mu - model.bias[i])
+// Fold a person in: (X'X + L) w = X'y + L m, with y_j = value_j - mu - b_j. Without a rating, w = m.
+export function foldIn(model, films, values) {
+  const n = model.mean.length
+  const X = films.map(i => model.x[i])
+  const y = films.map((i, j) => values[j] - model.mu - model.bias[i])
+  const A = Float64Array.from(model.precision)
   const fromPrior = new Float64Array(n)                                  // L m
   for (let a = 0; a < n; a++) for (let b = 0; b < n; b++) fromPrior[a] += A[a * n + b] * model.mean[b]
   const right = Float64Array.from(fromPrior)
@@ -49,61 +52,132 @@ export function foldIn(model, films, stars) {
   return {w: solve(C, n, right), C, X, y, fromPrior}
 }
 
-// Unclamped predictions, in stars; and the part of them that is taste alone, p . q.
-export const predict = (model, w, i) => model.mu + model.bias[i] + dot(model.x[i], w)
-export const taste = (model, w, i) => dot(model.x[i], w) - w[model.k]
+export const predict = (model, fold, i) => model.mu + model.bias[i] + dot(model.x[i], fold.w)
+
+// The standard deviation of a rating around its prediction: w is known up to the covariance noise * A^-1, and a rating
+// lies around x . w with the variance `noise`.
+export const plusMinus = (model, fold, i) =>
+  Math.sqrt(model.noise * (1 + dot(model.x[i], solve(fold.C, fold.w.length, model.x[i]))))
+
+// The stars to expect: the mean of a normal curve around the prediction, cut off at the ends of the scale.
+export function expected(model, fold, i) {
+  const mean = predict(model.stars, fold.stars, i), deviation = plusMinus(model.stars, fold.stars, i)
+  let sum = 0, weights = 0
+  for (let z = -4; z <= 4; z += 0.125) {
+    const weight = Math.exp(-z * z / 2)
+    sum += weight * clamp(model, mean + z * deviation)
+    weights += weight
+  }
+  return sum / weights
+}
 
 // Why: w is a sum over the ratings, so x . w is one too. Rating j's share is (x' A^-1 x_j) y_j; the rest is the prior's.
 export function shares(model, fold, i) {
-  const a = solve(fold.C, model.k + 1, model.x[i])                       // A^-1 x
+  const a = solve(fold.C, fold.w.length, model.x[i])                     // A^-1 x
   return {of: fold.X.map((x, j) => dot(a, x) * fold.y[j]), prior: dot(a, fold.fromPrior)}
 }
 
-// The cosine between two films' factors, the 1 at the row's end left out.
-export function cosine(model, i, j) {
-  const [p, q] = [model.x[i], model.x[j]], length = v => Math.sqrt(dot(v, v) - 1)
-  return (dot(p, q) - 1) / (length(p) * length(q) || 1)
-}
+// The cosine between two films' factors.
+export const cosine = (x, z) => dot(x, z) / (Math.sqrt(dot(x, x) * dot(z, z)) || 1)
 
 // A place on the map: a film's distance from the middle film, or a person's factors, along the two directions.
 export const place = (model, v, middle) =>
   model.map.axes.map(axis => axis.reduce((s, c, t) => s + c * (v[t] - (middle ? middle[t] : 0)), 0))
 
-// ---- The file: a line of JSON, then (k factors, bias) of each film as 16-bit whole numbers.
+// Both models at once: what a person's stars say. Films with `liked` stars or more are what the model of likes knows of
+// them. The score that orders the list is in points: 100 for a film that is as good as liked, and some for each star
+// above the mean.
+export function foldBoth(model, rated) {
+  const films = [...rated.keys()], liked = films.filter(i => rated.get(i) >= model.liked)
+  const stars = foldIn(model.stars, films, [...rated.values()])
+  const likes = foldIn(model.likes, liked, liked.map(() => 1))
+  return {films, liked, stars, likes}
+}
+export const score = (model, fold, i) =>
+  100 * (predict(model.likes, fold.likes, i) + model.star_weight * (predict(model.stars, fold.stars, i) - model.stars.mu))
+
+// What each rating adds to a film's score, in points, and what the film gets from anybody.
+export function pointsOf(model, fold, i) {
+  const stars = shares(model.stars, fold.stars, i), likes = shares(model.likes, fold.likes, i).of
+  const like = new Map(fold.liked.map((j, n) => [j, likes[n]]))
+  const of = fold.films.map((j, n) => 100 * ((like.get(j) || 0) + model.star_weight * stars.of[n]))
+  return {of, anybody: 100 * model.star_weight * (model.stars.bias[i] + stars.prior)}
+}
+
+// ---- The file: a line of JSON, then the tables of both models, 8-bit whole numbers times their column's scale.
 
 export function readModel(buffer) {
   const end = new Uint8Array(buffer).indexOf(10)
-  const model = JSON.parse(new TextDecoder().decode(buffer.slice(0, end)))
-  const table = new Int16Array(buffer.slice(end + 1)), {k, scale} = model, n = model.id.length
-  if (table.length !== n * (k + 1)) throw new Error('the file is not whole')
-  model.x = model.id.map((_, i) => Float64Array.from({length: k + 1}, (_, t) =>
-    t < k ? table[i * (k + 1) + t] * scale[0] : 1))
-  model.bias = model.id.map((_, i) => table[i * (k + 1) + k] * scale[1])
-  ;[model.mean, model.precision] = [model.prior_mean, model.prior_precision.flat()].map(a => Float64Array.from(a))
+  const model = JSON.parse(new TextDecoder().decode(buffer.slice(0, end))), n = model.id.length
+  const table = new Int8Array(buffer.slice(end + 1)), {stars, likes} = model
+  const columns = stars.scale.length + likes.scale.length
+  if (table.length !== n * columns) throw new Error('the file is not whole')
+  const rows = (from, scale) => model.id.map((_, i) =>
+    Float64Array.from(scale, (s, t) => s * table[from + i * scale.length + t]))
+  const k = stars.scale.length - 1
+  stars.x = rows(0, stars.scale)
+  stars.bias = stars.x.map(x => x[k])
+  stars.x.forEach(x => { x[k] = 1 })
+  likes.x = rows(n * stars.scale.length, likes.scale)
+  likes.mu = 0
+  likes.bias = likes.x.map(() => 0)
+  for (const part of [stars, likes]) part.precision = part.precision.flat()
   model.name = model.title.map((t, i) => `${t} (${model.year[i]})`)
   model.short = model.title.map(t => t.replace(/ \(.*/, ''))
-  model.plain = model.name.map(plain)
+  model.words = model.name.map(wordsOf)
   model.code = new Map(model.id.map((id, i) => [id, i]))
-  model.at = model.x.map(x => place(model, x, model.map.middle))
+  model.at = stars.x.map(x => place(model, x, model.map.middle))
   model.byCount = model.id.map((_, i) => i).sort((i, j) => model.count[j] - model.count[i])
   return model
 }
 
+// ---- The search.
+
 // Letters and digits, without case and accents: what a search compares.
 const plain = s => s.normalize('NFD').replace(/[\u0300-\u036f]/g, '').toLowerCase().replace(/[^a-z0-9]+/g, ' ').trim()
+const bare = text => text.replace(/^(the|a|an) /, '')
+const ROMAN = {ii: '2', iii: '3', iv: '4', v: '5', vi: '6', vii: '7', viii: '8', ix: '9', x: '10'}
 
-// Films that have every word looked for; those whose title starts so first, then those with more ratings.
+// What a title can be found by: its text, its words (Part II also as 2), its words run together, their first letters.
+function wordsOf(name) {
+  const text = bare(plain(name)), words = plain(name).split(' ')
+  return {text, all: [...words, ...words.map(w => ROMAN[w]).filter(Boolean)], joined: text.replaceAll(' ', ''),
+    initials: text.split(' ').map(w => w[0]).join('')}
+}
+
+// How many letters must be changed, added, left out or swapped to make `a` of `b`, or of what `b` begins with.
+function typos(a, b) {
+  const rows = [Array.from({length: b.length + 1}, (_, j) => j)]
+  for (let i = 1; i <= a.length; i++) {
+    const row = [i]
+    for (let j = 1; j <= b.length; j++) {
+      row[j] = Math.min(rows[i - 1][j] + 1, row[j - 1] + 1, rows[i - 1][j - 1] + (a[i - 1] !== b[j - 1]))
+      if (i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1]) row[j] = Math.min(row[j], rows[i - 2][j - 2] + 1)
+    }
+    rows.push(row)
+  }
+  return Math.min(...rows[a.length])
+}
+
+// Films that have every word looked for, those that begin so first, then those with more ratings. If there is none:
+// words run together (walle), first letters (lotr), and at last words with a slip (one letter in four or five).
 export function search(model, text, n = 8) {
-  const wanted = plain(text), words = wanted.split(' ')
-  const bare = t => t.replace(/^(the|a|an) /, ''), starts = i => bare(model.plain[i]).startsWith(bare(wanted))
-  return !wanted ? [] : model.byCount.filter(i => words.every(w => (' ' + model.plain[i]).includes(' ' + w)))
-    .sort((i, j) => starts(j) - starts(i)).slice(0, n)
+  const wanted = bare(plain(text)), words = wanted.split(' '), joined = wanted.replaceAll(' ', '')
+  if (!wanted) return []
+  const begins = i => model.words[i].text.startsWith(wanted)
+  const near = (w, t) => t.startsWith(w) || w.length > 3 && typos(w, t) <= Math.floor(w.length / 5 + 0.2)
+  const ways = [
+    i => words.every(w => model.words[i].all.some(t => t.startsWith(w))),
+    i => joined.length > 2 && (model.words[i].joined.startsWith(joined) || model.words[i].initials.startsWith(joined)),
+    i => words.every(w => model.words[i].all.some(t => near(w, t)))]
+  const found = ways.map(way => model.byCount.filter(way)).find(films => films.length) || []
+  return found.sort((i, j) => begins(j) - begins(i)).slice(0, n)
 }
 
 // ---- The address: #stars=541:5,1214:4.5 (a film's number at MovieLens, and its stars).
 
-export const writeAddress = (model, rated) =>
-  rated.size ? '#stars=' + [...rated].map(([i, s]) => `${model.id[i]}:${s}`).join(',') : ''
+const written = (model, rated) => [...rated].map(([i, s]) => `${model.id[i]}:${s}`).join(',')
+export const writeAddress = (model, rated) => rated.size ? '#stars=' + written(model, rated) : ''
 
 export function readAddress(model, hash) {
   const rated = new Map(), ignored = []
@@ -119,6 +193,18 @@ export function readAddress(model, hash) {
   return {rated, ignored}
 }
 
+// ---- What is kept in the browser: the stars, and the ones before them, for Undo.
+
+const KEPT = 'mfbook-rate'
+function recall() {
+  try { return {now: '', before: [], ...JSON.parse(localStorage.getItem(KEPT))} }
+  catch { return {now: '', before: []} }                                 // storage is switched off, or holds something else
+}
+function keep(now, before) {
+  try { localStorage.setItem(KEPT, JSON.stringify({now, before: before.slice(-50)})) }
+  catch { /* then the address alone holds the stars */ }
+}
+
 // ---- Small tools for the page.
 
 function make(tag, attrs = {}, ...inside) {
@@ -129,7 +215,7 @@ function make(tag, attrs = {}, ...inside) {
 }
 const safe = text => text.replace(/[&<>"]/g, c => `&#${c.charCodeAt()};`)                  // as a part of HTML or SVG
 const count = (n, word) => `${n} ${word}${n === 1 ? '' : 's'}`
-const signed = v => (v < 0 ? '\u2212' : '+') + Math.abs(v).toFixed(2)
+const signed = (v, digits = 2) => (v < 0 ? '\u2212' : '+') + Math.abs(v).toFixed(digits)
 const clamp = (model, v) => Math.min(model.range[1], Math.max(model.range[0], v))
 const titled = (model, i) => [model.short[i], make('small', {}, ` ${model.year[i]}`)]
 
@@ -150,7 +236,11 @@ function starCard(model, i, name, rate) {
   const value = make('span', {class: 'rate-value', 'aria-hidden': 'true'})
   const away = make('button', {type: 'button', class: 'rate-away', 'aria-label': `Take the stars of ${model.name[i]} away`,
     onclick: () => { rate(0); stars.querySelector('input').focus() }}, '\u00d7')
-  const element = make('div', {class: 'rate-card', role: 'radiogroup', 'aria-label': `Stars for ${model.name[i]}`},
+  const ends = e => {                                                    // at either end the arrows stay, and do not start again
+    const stop = {ArrowRight: '5', ArrowDown: '5', ArrowLeft: '0.5', ArrowUp: '0.5'}[e.key]
+    if (stop && e.target.value === stop) e.preventDefault()
+  }
+  const element = make('div', {class: 'rate-card', role: 'radiogroup', onkeydown: ends, 'aria-label': `Stars for ${model.name[i]}`},
     make('span', {class: 'rate-name'}, ...titled(model, i)), stars, value, away)
   const set = s => {
     stars.style.setProperty('--stars', s)
@@ -161,21 +251,23 @@ function starCard(model, i, name, rate) {
   return {element, set, focus: () => (stars.querySelector(':checked') || stars.querySelectorAll('input')[5]).focus()}
 }
 
-// `n` rows that stay where they are and change what they say, so that a click in them does not lose the focus.
-function filmRows(model, list, n, pick) {
+// `n` rows that stay where they are and change what they say, so that a click in them does not lose the focus. `under`,
+// the answer to Why, moves beneath the one that is open.
+function filmRows(list, n, pick, under) {
   return Array.from({length: n}, () => {
     const [name, bar, value] = ['rate-name', 'rate-stars', 'rate-value'].map(c => make('span', {class: c}))
     const button = make('button', {type: 'button', onclick: () => pick(+button.dataset.film)}, name, bar, value)
     const li = make('li', {}, button)
     list.append(li)
-    return (i, stars, text, pressed) => {
-      if (li.hidden = i === undefined) return
+    return (i, inName, stars, text, open) => {
+      li.hidden = i === undefined
+      if (li.hidden) return
       button.dataset.film = i
-      button.setAttribute('aria-pressed', String(pressed))
-      name.replaceChildren(...titled(model, i))
-      bar.hidden = stars === null
+      button.setAttribute('aria-expanded', String(open))
+      name.replaceChildren(...inName)
       bar.style.setProperty('--stars', stars)
       value.textContent = text
+      if (open && under.parentNode !== li) li.append(under)
     }
   })
 }
@@ -213,8 +305,8 @@ function searchBox(model, field, list, take) {
 
 // Bars to the right and to the left of a middle line: [[name, value], ...].
 function drawBars(box, bars, label) {
-  const W = box.clientWidth || 320, H = 36, middle = W / 2, most = Math.max(0.05, ...bars.map(b => Math.abs(b[1])))
-  label += `: ${bars.map(([name, v]) => `${name} ${signed(v)}`).join('; ')}`
+  const W = box.clientWidth || 320, H = 36, middle = W / 2, most = Math.max(1, ...bars.map(b => Math.abs(b[1])))
+  label += `: ${bars.map(([name, v]) => `${name} ${signed(v, 1)}`).join('; ')}`
   box.innerHTML = `<svg viewBox="0 0 ${W} ${bars.length * H}" width="${W}" height="${bars.length * H}" role="img"
     aria-label="${safe(label)}">${bars.map(([name, v], n) => {
     const less = v < 0, length = Math.abs(v) / most * (middle - 46), end = middle + (less ? -length : length)
@@ -222,7 +314,7 @@ function drawBars(box, bars, label) {
       <text x="${middle}" y="13" text-anchor="middle" class="rate-label">${safe(name)}</text>
       <rect x="${Math.min(middle, end)}" y="19" width="${Math.max(1, length)}" height="10" rx="2" class="rate-${less ? 'less' : 'more'}"/>
       <line x1="${middle}" x2="${middle}" y1="16" y2="32" class="rate-axis"/>
-      <text x="${end + (less ? -5 : 5)}" y="28" text-anchor="${less ? 'end' : 'start'}">${signed(v)}</text></g>`
+      <text x="${end + (less ? -5 : 5)}" y="28" text-anchor="${less ? 'end' : 'start'}">${signed(v, 1)}</text></g>`
   }).join('')}</svg>`
 }
 
@@ -278,6 +370,7 @@ const skeleton = (id, H, model) => `
         spellcheck="false" aria-autocomplete="list" aria-controls="${id}-found" aria-expanded="false">
       <ul class="rate-found" role="listbox" id="${id}-found" aria-label="Films found" hidden></ul>
     </div>
+    <button type="button" class="rate-button rate-undo">Undo</button>
     <button type="button" class="rate-button rate-reset">Reset</button>
     <button type="button" class="rate-button rate-copy">Copy link</button>
   </div><div class="rate-tools rate-tastes" role="group" aria-label="Example tastes">
@@ -288,49 +381,47 @@ const skeleton = (id, H, model) => `
       <${H} id="${id}-yours">Your stars</${H}>
       <div class="rate-cards"></div>
       <button type="button" class="rate-button rate-more-films">More films</button>
-      <button type="button" class="rate-glance" aria-hidden="true" tabindex="-1"></button>
+      <button type="button" class="rate-glance"></button>
     </section><section class="rate-answer" aria-labelledby="${id}-ten">
-      <${H} id="${id}-ten">Ten films for you</${H}>
+      <${H} id="${id}-ten" tabindex="-1">Ten films for you</${H}>
       <p class="rate-quiet rate-about"></p>
       <ol class="rate-ten rate-best-films"></ol>
       <fieldset class="rate-order"><legend>In the order of</legend>
-        <label><input type="radio" name="${id}-order" value="stars" checked> predicted stars</label>
-        <label><input type="radio" name="${id}-order" value="taste"> your taste alone</label>
+        <label><input type="radio" name="${id}-order" value="likes" checked> what people like who like the same</label>
+        <label><input type="radio" name="${id}-order" value="stars"> predicted stars</label>
       </fieldset>
       <p class="rate-order"><label>Films with at least
-        <select>${[5, 10, 20, 50, 100].map(n => `<option${n === 50 ? ' selected' : ''}>${n}</option>`).join('')}</select>
+        <select>${[5, 10, 20, 50, 100].map(n => `<option${n === model.list_least ? ' selected' : ''}>${n}</option>`).join('')}</select>
         ratings</label></p>
     </section></div>
-  <section aria-labelledby="${id}-why">
-    <${H} id="${id}-why">Why <span class="rate-film-name"></span></${H}>
-    <p class="rate-quiet rate-genres"></p><p class="rate-sum"></p>
-    <div class="rate-two">
-      <div><p class="rate-quiet">What each of your ratings adds to it, in stars:</p>
-        <div class="rate-chart"></div><p class="rate-quiet rate-add"></p></div>
-      <div><p class="rate-quiet">Similar films, by the cosine of their factors:</p>
-        <ul class="rate-ten rate-similar"></ul></div>
-    </div>
-  </section><section aria-labelledby="${id}-map">
+  <section aria-labelledby="${id}-map">
     <${H} id="${id}-map">You on the map of films</${H}>
     <div class="rate-map"></div>
     <p class="rate-quiet">Each dot is a film with ${model.map.least} ratings or more, in the two directions in which the
-      films' factors differ most: ${model.map.share.map(s => `${Math.round(s * 100)}\u00a0%`).join(' and ')} of all their
-      differences. A film that lies your way from the middle gains by it in your list. Orange is what you rated, blue what
-      is predicted for you.</p>
-    <p class="rate-quiet">The model has read ${model.ratings.toLocaleString('en')} ratings by ${model.people} people, from
+      films' factors differ most in the model of stars: ${model.map.share.map(s => `${Math.round(s * 100)}\u00a0%`).join(' and ')}
+      of all their differences. A film that lies your way from the middle gains stars by it. Orange is what you rated, blue
+      what is on your list.</p>
+    <p class="rate-quiet">The models have read ${model.ratings.toLocaleString('en')} ratings by ${model.people} people, from
       MovieLens. The ${model.id.length.toLocaleString('en')} films with ${model.least} ratings or more can be rated here.
       Your stars stay in your browser and in this page's address.</p>
   </section>`
+
+const answer = `<p class="rate-quiet rate-genres"></p><p class="rate-sum"></p>
+  <p class="rate-quiet">What each of your ratings adds to its place on the list, in points:</p>
+  <div class="rate-chart"></div><p class="rate-quiet rate-add"></p>
+  <p class="rate-quiet rate-similar"></p>`
 
 let pages = 0
 function start(root, model) {
   root.innerHTML = skeleton(`rate${++pages}`, root.dataset.heading || 'h2', model)
   root.classList.add('rate-ready')
-  const part = name => root.querySelector(`.rate-${name}`)
-  const rated = new Map(), cards = new Map()
-  const [orders, least] = [root.querySelectorAll('[name$=order]'), root.querySelector('select')]
-  let fold, best = [], chosen = null                       // the film that is explained; null is the first of the ten
-  const explained = () => chosen ?? best[0]
+  const under = make('div', {class: 'rate-why', hidden: ''})
+  under.innerHTML = answer
+  const part = name => root.querySelector(`.rate-${name}`) || under.querySelector(`.rate-${name}`)
+  const rated = new Map(), cards = new Map(), unrated = foldBoth(model, rated)
+  const [orders, least, field] = [root.querySelectorAll('[name$=order]'), root.querySelector('select'), root.querySelector('input')]
+  let before = []                                          // earlier stars, as text: what Undo goes back to
+  let fold, best = [], chosen = null                       // the film whose Why is open
 
   function card(i, first) {
     if (!cards.has(i)) {
@@ -341,57 +432,80 @@ function start(root, model) {
   }
   const more = n => model.byCount.filter(i => !cards.has(i)).slice(0, Math.max(n, 0)).map(i => card(i))
 
+  const stars = i => expected(model, fold, i)
+  const withError = i => `${stars(i).toFixed(1)} \u00b1 ${plusMinus(model.stars, fold.stars, i).toFixed(1)}`
+
+  // All films with enough ratings, best first, as somebody with this `fold` would see them.
+  function ordered(fold) {
+    const value = model.id.map((_, i) => orders[1].checked ? expected(model, fold, i) : score(model, fold, i))
+    const listable = model.byCount.filter(i => model.count[i] >= +least.value && !rated.has(i))
+    return listable.sort((i, j) => value[j] - value[i])
+  }
+
   function show() {
-    fold = foldIn(model, [...rated.keys()], [...rated.values()])
-    const byTaste = orders[1].checked, score = model.id.map((_, i) => (byTaste ? taste : predict)(model, fold.w, i))
-    best = model.byCount.filter(i => model.count[i] >= +least.value && !rated.has(i))
-      .sort((i, j) => score[j] - score[i]).slice(0, 10)
+    fold = foldBoth(model, rated)
+    best = ordered(fold).slice(0, 10)
+    const places = ordered(unrated)
+    if (!best.includes(chosen)) chosen = null
     cards.forEach((c, i) => c.set(rated.get(i) || 0))
+    under.hidden = chosen === null
     ten.forEach((row, n) => {
       const i = best[n]
-      row(i, stars(i), byTaste ? signed(score[i]) : stars(i).toFixed(2), i === explained())
+      if (i === undefined) row()
+      else row(i, [...titled(model, i), ...moved(places.indexOf(i), n)], stars(i), withError(i), i === chosen)
     })
-    part('about').textContent = (rated.size ? `Computed from your stars for ${count(rated.size, 'film')}.`
-      : 'You have not rated a film yet: this is what is expected of anybody.') +
-      (byTaste ? ' The numbers are what your own factors add to each film.' : '')
-    part('glance').textContent = `1. ${model.short[best[0]]}, ${stars(best[0]).toFixed(1)} stars \u2193`
-    explain(explained())
-    const kind = i => i === explained() ? 'chosen' : rated.has(i) ? 'mine' : best.includes(i) ? 'best' : 'film'
-    drawMap(part('map'), model, kind, fold.w)
+    part('undo').disabled = !before.length
+    part('reset').disabled = !rated.size
+    part('about').textContent = rated.size
+      ? `Computed from your stars for ${count(rated.size, 'film')}. Open a film to see why. ` +
+        'Of three ratings about two lie within the \u00b1. \u201cWas\u201d is its place before your stars.'
+      : 'You have not rated a film yet: this is what is expected of anybody.'
+    part('glance').textContent = '\u2193 Your list: ' + best.slice(0, 2).map((i, n) => `${n + 1}. ${model.short[i]}`).join(', ')
+    if (chosen !== null) explain(chosen)
+    const kind = i => i === chosen ? 'chosen' : rated.has(i) ? 'mine' : best.includes(i) ? 'best' : 'film'
+    drawMap(part('map'), model, kind, fold.stars.w)
   }
-  const stars = i => i === undefined ? 0 : clamp(model, predict(model, fold.w, i))
+  const moved = (was, is) => !rated.size || was === is ? []
+    : [make('small', {class: 'rate-moved'}, `${was > is ? '\u2191' : '\u2193'} was place ${was + 1}`)]
 
   function explain(i) {
-    const {of, prior} = shares(model, fold, i), own = of.reduce((s, v) => s + v, 0)
-    part('film-name').textContent = model.name[i]
-    part('genres').textContent = [...model.genres.filter((_, g) => model.genre[i] >> g & 1), `${model.count[i]} ratings`].join(' \u00b7 ')
-    part('sum').textContent = `Predicted: ${stars(i).toFixed(2)} stars.${rated.has(i) ? ` You gave ${rated.get(i)}.` : ''}`
-    const bars = [...rated].map(([j, s], n) => [`${model.short[j]}, ${count(s, 'star')}`, of[n]])
+    const points = pointsOf(model, fold, i), parts = shares(model.stars, fold.stars, i)
+    const own = parts.of.reduce((s, v) => s + v, 0), mine = points.of.reduce((s, v) => s + v, 0)
+    const genres = model.genres.filter((_, g) => model.genre[i] >> g & 1)
+    part('genres').textContent = [...genres, `${model.count[i]} ratings`].join(' \u00b7 ')
+    part('sum').textContent = `Predicted: ${withError(i)} stars. That is ${model.stars.mu.toFixed(2)} (mean of all ratings) ` +
+      `${signed(model.stars.bias[i])} (this film's bias) ${rated.size ? `${signed(own)} (your ratings) ` : ''}` +
+      `${signed(parts.prior)} (anybody) = ${predict(model.stars, fold.stars, i).toFixed(2)}, and a little less near the end of the scale.`
+    const bars = fold.films.map((j, n) => [`${model.short[j]}, ${count(rated.get(j), 'star')}`, points.of[n]])
     bars.sort((a, b) => Math.abs(b[1]) - Math.abs(a[1]))
     if (bars.length > 12) bars.push([`${bars.length - 11} others`, bars.splice(11).reduce((s, b) => s + b[1], 0)])
-    drawBars(part('chart'), [...bars, ['what is expected of anybody', prior]], `Shares of the prediction for ${model.name[i]}`)
-    part('add').textContent = `${model.mu.toFixed(2)} (mean of all ratings) ${signed(model.bias[i])} (this film's bias) ` +
-      `${rated.size ? `${signed(own)} (your ratings) ` : ''}${signed(prior)} (anybody) = ${predict(model, fold.w, i).toFixed(2)}`
-    const others = model.byCount.filter(j => j !== i && model.count[j] >= +least.value).map(j => [j, cosine(model, i, j)])
-    others.sort((a, b) => b[1] - a[1])
-    similar.forEach((row, n) => row(others[n]?.[0], null, others[n]?.[1].toFixed(2), false))
+    drawBars(part('chart'), [...bars, ['what it gets from anybody', points.anybody]], `Points of ${model.name[i]}`)
+    part('add').textContent = `Together ${(mine + points.anybody).toFixed(1)} points.`
+    const others = model.byCount.filter(j => j !== i && model.count[j] >= +least.value)
+    const alike = others.map(j => [j, cosine(model.likes.x[i], model.likes.x[j])]).sort((a, b) => b[1] - a[1]).slice(0, 5)
+    const named = alike.map(([j, c]) => `${model.short[j]} (${model.year[j]}) ${c.toFixed(2)}`)
+    part('similar').textContent = `Liked by the same people (cosine of the factors): ${named.join(', ')}.`
   }
 
-  // What the reader can do. Each ends in `show`, and is told to who listens instead of looking.
+  // What the reader can do. Each ends in `show`, and is told to those who listen instead of looking.
   let waiting
   const tell = text => {
     clearTimeout(waiting)
     waiting = setTimeout(() => { root.querySelector('[role=status]').textContent = text }, 400)
   }
   const tellFirst = text => tell(`${text} First of your ten: ${model.name[best[0]]}, ${stars(best[0]).toFixed(1)} stars.`)
-  const remember = () =>
+  const remember = () => {
+    keep(written(model, rated), before)
     history.replaceState(history.state, '', location.pathname + location.search + writeAddress(model, rated))
+  }
   function rate(i, s) {
+    before.push(written(model, rated))
     s ? rated.set(i, s) : rated.delete(i)
     remember()
     show()
     tellFirst(`${model.name[i]}: ${s ? count(s, 'star') : 'no stars'}.`)
   }
+  const parsed = text => readAddress(model, text ? '#stars=' + text : '')
   function begin(from, message) {
     rated.clear(); cards.clear(); part('cards').replaceChildren()
     chosen = null; part('note').hidden = true
@@ -400,32 +514,61 @@ function start(root, model) {
     show()
     tellFirst(message)
   }
-  function beginFromAddress() {
-    const {rated: from, ignored} = readAddress(model, location.hash)
-    begin(from, '')
-    if (!ignored.length) return
-    const some = ignored.slice(0, 3).map(t => `\u201c${t.slice(0, 40)}\u201d`).join(', '), more = ignored.length - 3
-    part('note').textContent = `Part of this page's address is no film with stars, and has been left out: ${some}` +
-      (more > 0 ? ` and ${more} more. ` : '. ') +
-      (from.size ? `What could be read is here: ${count(from.size, 'film')}.` : 'You can start afresh below.')
-    part('note').hidden = false
-    tell(part('note').textContent)
+  function replaceAll(from, message) {
+    before.push(written(model, rated))
+    begin(from, message)
+    remember()
   }
-  const pick = i => { chosen = i; show(); tell(`${model.name[i]}. ${part('sum').textContent}`) }
-  const ten = filmRows(model, part('best-films'), 10, pick), similar = filmRows(model, part('similar'), 6, pick)
-  searchBox(model, root.querySelector('[role=combobox]'), part('found'), i => {
+  const note = text => { part('note').textContent = text; part('note').hidden = false; tell(text) }
+
+  // The address first; without stars in it, what this browser has kept. Stars of a link never overwrite the reader's own.
+  function beginFromAddress() {
+    const kept = recall(), link = readAddress(model, location.hash), linked = written(model, link.rated)
+    const foreign = link.rated.size > 0 && linked !== kept.now
+    before = foreign && kept.now ? [...kept.before, kept.now] : kept.before
+    const from = link.rated.size ? link.rated : parsed(kept.now).rated
+    begin(from, '')
+    if (!location.hash && rated.size) remember()           // an anchor in the address stays
+    if (foreign && kept.now) note('These stars came with the link. Undo brings your own back.')
+    if (!link.ignored.length) return
+    const some = link.ignored.slice(0, 3).map(t => `\u201c${t.slice(0, 40)}\u201d`).join(', '), more = link.ignored.length - 3
+    note(`Part of this page's address is no film with stars, and has been left out: ${some}` +
+      (more > 0 ? ` and ${more} more. ` : '. ') +
+      (from.size ? `What could be read is here: ${count(from.size, 'film')}.` : 'You can start afresh below.'))
+  }
+  function undo() {
+    if (!before.length) return
+    begin(parsed(before.pop()).rated, 'Undone.')
+    remember()
+    if (part('undo').disabled) field.focus()
+  }
+  const pick = i => {
+    chosen = chosen === i ? null : i
+    show()
+    tell(chosen === null ? 'Closed.' : `${model.name[i]}. ${part('sum').textContent}`)
+  }
+  const ten = filmRows(part('best-films'), 10, pick, under)
+  searchBox(model, field, part('found'), i => {
     card(i, true).set(rated.get(i) || 0)
     card(i).focus()
     tell(`${model.name[i]}. Choose its stars with the arrow keys.`)
   })
-  for (const e of [...orders, least]) e.addEventListener('change', () => { chosen = null; show(); tellFirst('') })
+  for (const e of [...orders, least]) e.addEventListener('change', () => { show(); tellFirst('') })
   for (const [name, stars] of Object.entries(TASTES)) {
-    const start = () => { begin(readAddress(model, '#stars=' + stars).rated, `Example taste: ${name}.`); remember() }
+    const start = () => replaceAll(parsed(stars).rated, `Example taste: ${name}.`)
     part('tastes').append(make('button', {type: 'button', class: 'rate-button', onclick: start}, name))
   }
-  part('reset').addEventListener('click', () => { begin([], 'All stars are taken away.'); remember() })
+  part('undo').addEventListener('click', undo)
+  part('reset').addEventListener('click', () => {
+    if (!confirm(`Take the stars of ${count(rated.size, 'film')} away? Undo brings them back.`)) return
+    replaceAll([], 'All stars are taken away.')
+    field.focus()
+  })
   part('more-films').addEventListener('click', () => { const [first] = more(6); show(); first?.focus() })
-  part('glance').addEventListener('click', () => part('answer').scrollIntoView())
+  part('glance').addEventListener('click', () => {
+    part('answer').scrollIntoView()
+    part('answer').querySelector('[tabindex]').focus({preventScroll: true})
+  })
   part('copy').addEventListener('click', async () => {
     const copied = await navigator.clipboard?.writeText(location.href).then(() => true, () => false)
     part('copy').textContent = copied ? 'Copied' : 'Copy it from the address bar'
@@ -434,6 +577,8 @@ function start(root, model) {
   })
   addEventListener('hashchange', () => { if (location.hash.startsWith('#stars=')) beginFromAddress() })
   beginFromAddress()
+  if (root.id) document.body.prepend(make('a', {class: 'rate-skip', href: `#${root.id}`,
+    onclick: e => { e.preventDefault(); field.focus() }}, 'Skip to the films'))
   let width = root.clientWidth
   new ResizeObserver(() => { if (root.clientWidth !== width) { width = root.clientWidth; show() } }).observe(root)
 }
