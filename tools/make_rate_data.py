@@ -11,6 +11,7 @@ bias of the model of stars, the second the factors of the model of likes. Each c
 import hashlib, json, re
 from pathlib import Path
 import numpy as np
+from mfbook.features import who_rated_what
 from mfbook.holdout import rating_counts
 from mfbook.implicit import events_from_ratings, fit_implicit_als
 from mfbook.model import MatrixFactorization
@@ -21,7 +22,7 @@ from mfbook.variational import fit_variational
 
 root = Path(__file__).resolve().parent.parent
 TARGET = root/'nbs'/'assets'/'rate'/'films.bin'
-SOURCES = ('ratings.py', 'model.py', 'als.py', 'gibbs.py', 'variational.py', 'implicit.py', 'runs.py', 'recommending.py',
+SOURCES = ('ratings.py', 'model.py', 'als.py', 'gibbs.py', 'variational.py', 'features.py', 'implicit.py', 'runs.py', 'recommending.py',
            'sample/ml-sample.zip')
 LIKED = 4           # stars and more: an event for the model of likes
 K_STARS = 16
@@ -40,7 +41,8 @@ LARGEST = 127       # of the 8-bit whole numbers
 def star_model(ratings, k=K_STARS, features=FEATURES):
     "The model that predicts stars, with its own prior, and the variance of a rating around its prediction."
     model = MatrixFactorization(ratings, k=k)
-    history = fit_variational(model, ratings, sweeps=STAR_SWEEPS, features=features, progress=False)
+    known = who_rated_what(ratings, features) if features else None
+    history = fit_variational(model, ratings, sweeps=STAR_SWEEPS, features=known, progress=False)
     return model, history.best['noise']**2
 
 def order_model(ratings, **settings):
