@@ -108,7 +108,7 @@ def chosen(method, n, path=PATH, within=0.0025, most=3):
 
 # What a part measures
 
-GROWING = ['ALS', 'CG ALS', 'variational', 'mean field', 'Gibbs']
+GROWING = ['ALS', 'CG ALS', 'variational', 'Gibbs']
 SIZES = [100_000, 320_000, 1_000_000, 3_200_000]                 # and the full one, from `fit`
 
 def first_settings(method):

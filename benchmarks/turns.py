@@ -23,7 +23,7 @@ PATH = Path(__file__).resolve().parent/'turns.jsonl'
 PEER = 'Cornac MF'
 TURNS = {                                    # name -> method, settings, passes at most
     'mean field': ('mean field', dict(k=32, shares=SHARES), 8),
-    'mean field, then variational': ('mean field', dict(k=32, shares=SHARES, then=3), 8),
+    'variational': ('variational', dict(k=32, shares=SHARES), 8),
     'Numba SGD': ('Numba SGD', dict(k=32, lr=.01, reg=.02), 40),
     'Cornac MF': ('Cornac MF', dict(k=32, lr=.01, reg=.02), 40),
     'cmfrec ALS': ('cmfrec ALS', dict(k=32, reg=.07, bias_reg=.02, per_rating=True), 5),
@@ -110,6 +110,23 @@ def table(n, path=PATH, known=None):
     frame = pd.DataFrame(found)
     short = frame.groupby(['mark', 'name'])[['wall', 'cpu', 'ratio', 'prepare', 'pass_cpu', 'peak_mb']]
     return frame, short.agg(['median', 'min'])
+
+def summary(n=scale.FULL, path=PATH):
+    "Medians over the rounds: a row a method. Seconds are of the clock; `times Cornac` is within a round."
+    pairs, _ = table(n, path)
+    found = {}
+    for name, rows in pairs.groupby('name', sort=False):
+        to_1, to_best = (rows[rows['mark'] == mark] for mark in ('to 1%', "to the peer's best"))
+        found[name] = {'to 1% (s)': to_1.wall.median(), 'times Cornac': to_1.ratio.median(),
+                       "to Cornac's best (s)": to_best.wall.median(), 'times Cornac ': to_best.ratio.median(),
+                       'a pass (CPU s)': rows.pass_cpu.median(), 'peak MB': rows.peak_mb.median()}
+    return pd.DataFrame(found).T
+
+def one_round(n=scale.FULL, path=PATH):
+    "The logs of the first round: a dict of name -> [[wall seconds, processor seconds, RMSE], ...]."
+    rows = [row for row in read_rows(path) if row['shape'] == n]
+    first = min(row['turn'] for row in rows)
+    return {row['name']: row['log'][1:] for row in rows if row['turn'] == first}
 
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
