@@ -1,6 +1,6 @@
 """The data file of the page "Rate ten films": what it holds, that its lists answer to a taste, and that its settings are those
 which the measurement chose."""
-import ast, gzip, importlib.util, json, sys
+import ast, functools, gzip, importlib.util, json, sys
 from pathlib import Path
 from typing import NamedTuple
 import numpy as np
@@ -76,11 +76,15 @@ def ask(films, given, least=None):
 @pytest.fixture(scope='module')
 def ratings(): return load_sample()
 
-@pytest.fixture(scope='module')
-def models(ratings):
-    "The model of stars, the variance of a rating around it, and the model of likes."
+@functools.cache
+def trained():
     torch.set_num_threads(1)
-    return *make.star_model(ratings), make.order_model(ratings)
+    return *make.star_model(load_sample()), make.order_model(load_sample())
+
+@pytest.fixture(scope='module')
+def models():
+    "The model of stars, the variance of a rating around it, and the model of likes; trained once for the tests of the page as well."
+    return trained()
 
 @pytest.fixture(scope='module')
 def path(ratings, models, tmp_path_factory):

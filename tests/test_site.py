@@ -206,7 +206,7 @@ def test_rate_ten_films_is_light_and_near(browser, base):
     "At most 600 kB, gzipped, of all that the page asks for; a tab and a key lead to its field; a star is kept for the next visit."
     with Visit(browser, base) as v:
         answers = []
-        v.page.on('response', answers.append)
+        v.page.on('response', lambda answer: answers.append(answer))
         page = v.open('rate.html')
         page.wait_for_selector('.rate-ready')
         sizes = {a.url.removeprefix(base): len(gzip.compress(a.body())) for a in answers}
