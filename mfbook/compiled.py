@@ -227,7 +227,7 @@ def sweep(self:CompiledSGDSolver):
         user, item = take_rows(self.model, 'user'), take_rows(self.model, 'item')
         for rows in self.users_in_turn():
             rate = self.lr*self.schedule(self.share_done(done))
-            squared += sgd_rows(rows, *self.csr, *user, *item, *penalty, np.float32(2*rate))
+            squared += sgd_rows(rows, *self.csr, *user, *item, *penalty, np.float32(2*rate))    # e**2 has the gradient 2*e
             done += len(rows) and int((self.csr.starts[rows + 1] - self.csr.starts[rows]).sum())
         if not math.isfinite(squared):
             raise FloatingPointError(f'The loss is {squared} in epoch {self.epoch+1}: the steps are too long. '
@@ -421,6 +421,8 @@ def solve_row(w, b,                    # (k,) factors, changed in place, and the
     return b, max(squared, np.float32(0))
 
 # %% ../nbs/16_compiled.ipynb #ec4d8bb3
+#| code-fold: true
+#| code-summary: "Show solve_rows, which solves many rows (its classes come in the next section)"
 @kernel
 def solve_rows(rows, starts, columns, values,
                mean, X, other_bias,
@@ -547,6 +549,8 @@ def _no_spread(self:MeanFieldSolver, side):
     return np.zeros((len(self.halves[side].sizes), self.model.k + 1), dtype=np.float32)
 
 # %% ../nbs/16_compiled.ipynb #ce5e0841
+#| code-fold: true
+#| code-summary: "Show how one side is updated"
 @patch
 def _update(self:MeanFieldSolver, side, weight, center):
     "Means of one side's rows given the other side. Returns sums: precisions (B, k+1), and squared errors."
@@ -611,6 +615,8 @@ def update_side(self:MeanFieldSolver, side):
     return squared/self.n_ratings()
 
 # %% ../nbs/16_compiled.ipynb #0d507eea
+#| code-fold: true
+#| code-summary: "Show extrapolation and the sweeps"
 MOST_EXTRAPOLATED = 0.8     # of the last step, as in lesson 11
 START_REG = 3.              # L2 regularization of a sweep without variances, in standard deviations
 START_BIAS_REG = 3.         # the same of its biases, counted in ratings
