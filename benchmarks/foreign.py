@@ -35,7 +35,6 @@ from mfbook.als import fit_als, tune_als
 from mfbook.gibbs import fit_gibbs
 from mfbook.holdout import concat, mae, rmse
 from mfbook.movielens import load_ratings
-from mfbook.ratings import Ratings
 from mfbook.runs import fit_biases, fit_sgd, tune_biases, tune_sgd
 from mfbook.variational import fit_variational
 from peers import (THREADS, Method, book, choose, clamped, cornac, grid, lenskit, myfm, surprise,
@@ -45,27 +44,28 @@ PATH = Path(__file__).resolve().parent/'foreign.jsonl'
 
 # The data sets: each a function of the folder `$MFBOOK_DATA`.
 
-def filmtrust(folder):
-    path = folder/'foreign'/'filmtrust'/'ratings.txt'
-    frame = pd.read_csv(path, sep=' ', names=['userId', 'movieId', 'rating'])
+def quietly(path, **columns):
+    "The ratings of a file, without a word of the few pairs that stand there twice."
     with warnings.catch_warnings():
-        warnings.simplefilter('ignore')        # a few pairs stand there twice
-        return Ratings.from_frame(frame, rating_range=(0.5, 4))
+        warnings.simplefilter('ignore')
+        return load_ratings(path, **columns)
+
+def filmtrust(folder):
+    return quietly(folder/'foreign'/'filmtrust'/'ratings.txt', user=0, item=1, rating=2, sep=' ',
+                   rating_range=(0.5, 4))
 
 def movietweetings(folder):
     return load_ratings(folder/'foreign'/'movietweetings-100k', rating_range=(0, 10))
 
 def restaurant(folder):
-    frame = pd.read_csv(folder/'foreign'/'restaurant'/'rating_final.csv')
-    return Ratings.from_frame(frame, user='userID', item='placeID', rating_range=(0, 2))
+    return load_ratings(folder/'foreign'/'restaurant'/'rating_final.csv', user='userID',
+                        item='placeID', rating='rating', rating_range=(0, 2))
 
 def bookcrossing(folder):
     "The ratings above 0: a 0 says that somebody has met a book, not how it was."
-    path = folder/'foreign'/'bookcrossing'/'BX-Book-Ratings.csv'
-    frame = pd.read_csv(path, sep=';', encoding='latin-1')
-    explicit = frame[frame['Book-Rating'] > 0]
-    return Ratings.from_frame(explicit, user='User-ID', item='ISBN', rating='Book-Rating',
-                              rating_range=(1, 10))
+    return quietly(folder/'foreign'/'bookcrossing'/'BX-Book-Ratings.csv', user='User-ID',
+                   item='ISBN', rating='Book-Rating', sep=';', encoding='latin-1', no_rating=0,
+                   rating_range=(1, 10))
 
 DATA = {
     'filmtrust':           filmtrust,

@@ -92,13 +92,23 @@ def note(text):
 # %% ../nbs/18_cli.ipynb #18000016
 #| code-fold: true
 #| code-summary: "Show how data and models are loaded"
-def load_data(name):
-    "The `Ratings` that a word stands for: 'sample', or what `load_ratings` takes."
+COLUMNS = ('user', 'item', 'rating')     # of a table, which --user-column and so on name
+
+def load_data(name, args):
+    "The `Ratings` that a word stands for: 'sample', or what `load_ratings` takes with the options of `args`."
     from mfbook.movielens import load_ratings
     from mfbook.ratings import load_sample
     if name == 'sample': return load_sample()
     with redirect_stdout(sys.stderr):      # `load_ratings` may say where it keeps a copy
-        return load_ratings(name)
+        return load_ratings(name, **table_options(args))
+
+def table_options(args):
+    "What the options say of a table, as `load_ratings` takes it. Of columns, a number is a position."
+    said = {name: getattr(args, f'{name}_column') for name in COLUMNS}
+    for name, column in said.items():
+        if column and column.isdecimal(): said[name] = int(column)
+    said |= dict(sep=args.sep, encoding=args.encoding, no_rating=args.no_rating)
+    return {name: value for name, value in said.items() if value is not None}
 
 def load_model(path):
     "The model in a file. FileNotFoundError says how to make one."
@@ -169,7 +179,7 @@ def run_fit(args):
         args.parser.error('--out and --checkpoint name the same file')
     checkpoints = [f'{checkpoint}.test', checkpoint] if args.test else [checkpoint]
     for path in (args.out, *checkpoints): check_place(path)
-    ratings = load_data(args.data)
+    ratings = load_data(args.data, args)
     for path in checkpoints:
         if Path(path).exists(): note(f'going on from {path}')
 
@@ -222,7 +232,7 @@ def _fit_text(record):
 def run_evaluate(args):
     "Measure a model on the ratings of a file."
     model = load_model(args.model)
-    ratings = load_data(args.data).to_frame()
+    ratings = load_data(args.data, args).to_frame()
     predicted = model.predict(ratings)
     knows = model.knows(ratings)
     known = knows.all(axis=1)
@@ -272,7 +282,7 @@ def run_recommend(args):
     else:
         user = _known_user(model, args.user)
         whose = f'For user {user}'
-        seen = _seen_by(model, user, args.seen)
+        seen = _seen_by(model, user, args)
 
     rows = _with_ids(model, recommend(model, user, seen, n=args.n), 'predicted')
     return dict(model=str(args.model), items=rows), f'{whose}:\n\n{table(rows)}'
@@ -299,13 +309,14 @@ def _known_user(model, text):
         raise KeyError(f'{error.args[0]} {hint}') from None
     return user
 
-def _seen_by(model, user, data):
-    "The codes of what a user rated in some data, which may hold other ids than the model."
+def _seen_by(model, user, args):
+    "The codes of what a user rated in the data of --seen, which may hold other ids than the model."
     from mfbook.ratings import codes_of
+    data = args.seen
     if not data:
         note(f'what user {user} has rated is not left out; to leave it out: --seen DATA')
         return ()
-    ratings = load_data(data).to_frame()
+    ratings = load_data(data, args).to_frame()
     own = ratings[ratings.userId == user]
     if not len(own): note(f'user {user} has no ratings in {data}')
     codes = codes_of(model.item_ids, own.movieId.to_numpy(), 'movieId')
@@ -383,8 +394,10 @@ a first round, with the ratings that ship:
   mfbook recommend model.safetensors --like "Alien=5" --like "Toy Story (1995)=3"
   mfbook similar model.safetensors "Alien"
 
-DATA is the word sample, the name of a downloaded data set such as ml-100k, or a MovieLens
-folder, zip or rating file.
+DATA is the word sample, the name of a downloaded data set such as ml-100k, or a folder, zip or
+file with ratings: MovieLens's, or any table. What is guessed of a table is said; options say
+otherwise:
+  mfbook fit books.csv --user-column User-ID --item-column ISBN --rating-column Book-Rating --sep ";"
 Exit status: 0 done, 1 something failed, 2 a bad command line, 130 Ctrl-C.
 '''
 FIT = '''Fit a model to ratings, and save it.
@@ -419,7 +432,17 @@ def _add_model(parser):
 
 def _add_data(parser):
     parser.add_argument('data', metavar='DATA',
-                        help='sample, a name such as ml-100k, or a MovieLens folder, zip or file')
+                        help='sample, a name such as ml-100k, or a folder, zip or file with ratings')
+    _add_table(parser)
+
+def _add_table(parser):
+    "The options that say what a table of ratings looks like."
+    table = parser.add_argument_group('if DATA is a table')
+    for name in COLUMNS:
+        table.add_argument(f'--{name}-column', metavar='COLUMN', help=f'of the {name}s, by name, or by position from 0')
+    table.add_argument('--sep', help='what separates the fields')
+    table.add_argument('--encoding', help='of the text, such as utf-8 or latin-1')
+    table.add_argument('--no-rating', type=float, metavar='VALUE', help='one that says that nothing was rated')
 
 def _add_number(parser, default=10):
     parser.add_argument('-n', type=whole_from(1), default=default,
@@ -461,7 +484,8 @@ def make_parser():
     who.add_argument('--like', type=liked, action='append', metavar='TITLE=RATING',
                      help='what somebody new thinks of an item, by title or id; may be repeated')
     recommend.add_argument('--seen', metavar='DATA',
-                           help='ratings of the user, whose items are left out')
+                           help='DATA with ratings of the user, whose items are left out')
+    _add_table(recommend)
     _add_number(recommend)
 
     similar = _add(commands, 'similar', run_similar, SIMILAR,

@@ -692,7 +692,7 @@ def _first_lines(file, encoding):
 #| code-fold: true
 #| code-summary: "Show how the columns are found, or why they are not"
 NUMBER = r'\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*'
-WHOLE = r'-?(0|[1-9]\d{0,17})'          # without a zero before it, and below 2**63
+WHOLE = r'-?(0|[1-9]\d{0,18})'          # without a zero before it, and with no more digits than an int64
 SECONDS = r'\s*-?\d+\s*'
 LARGEST_GUESS = 1_000_000               # a larger number in the third column is no rating
 
@@ -777,11 +777,14 @@ def _layout_of(rows, sep, encoding, asked):
     for role, n in positions.items():
         if n is not None and not header: names[n] = role
         columns.append(None if n is None else names[n])
-        kind = SECONDS if role == 'timestamp' else WHOLE
-        if role != 'rating' and n is not None and not all(re.fullmatch(kind, value) for value in _column(rows, n)):
-            texts.append(names[n])
+        if n is not None and not _is_of_numbers(_column(rows, n), role): texts.append(names[n])
     return UNKNOWN._replace(sep=sep, header=header, columns=tuple(columns), names=tuple(names),
                             texts=tuple(texts), encoding=encoding)
+
+def _is_of_numbers(values, role):
+    "Whether a column is to be read as numbers, from its first values."
+    if role == 'timestamp': return _are(values, SECONDS)
+    return role == 'rating' or all(re.fullmatch(WHOLE, value) for value in values)
 
 def _table_layout(file, asked, sep=None, encoding=None):
     "The `Layout` of a table that is not MovieLens's. ValueError lists its columns if the guess is not safe."
@@ -813,7 +816,7 @@ def _parse_table(source, how, layout):
 
     for name in (user, item):
         if name in layout.texts and frame[name].str.fullmatch(WHOLE).all():
-            frame[name] = frame[name].astype(np.int64)
+            with suppress(ValueError, OverflowError): frame[name] = frame[name].astype(np.int64)
     if time in layout.texts: frame[time] = _since_1970(frame[time])
     return frame
 

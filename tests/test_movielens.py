@@ -112,7 +112,8 @@ def identical(a, b):
     "The same `Ratings`, to the types."
     for name in ('users', 'items', 'values', 'timestamps'):
         x, y = getattr(a, name), getattr(b, name)
-        assert x.dtype == y.dtype and torch.equal(x, y), name
+        if x is None or y is None: assert x is y, name
+        else: assert x.dtype == y.dtype and torch.equal(x, y), name
     for name in ('user_ids', 'item_ids'):
         x, y = getattr(a, name), getattr(b, name)
         assert x.dtype == y.dtype and np.array_equal(x, y), name
