@@ -632,6 +632,8 @@ def _rewind(source):
 
 
 # %% ../nbs/14_movielens.ipynb #7a3c91d1
+#| code-fold: true
+#| code-summary: "Show the names of columns that are known"
 ROLES = {
     'user': ['userid|uid|reviewerid|customerid|memberid|visitorid|playerid|viewerid',
              'users?|reviewer|customer|member|visitor|player|viewer|username'],
@@ -763,6 +765,8 @@ def _is_asked(asked): return any(value is not None for value in asked.values())
 
 
 # %% ../nbs/14_movielens.ipynb #7a3c91d5
+#| code-fold: true
+#| code-summary: "Show how a table is recognized and read"
 def _layout_of(rows, sep, encoding, asked):
     "The `Layout` of a table, from its first rows, cut into fields. ValueError if the guess is not safe."
     by_name = any(isinstance(wanted, str) for wanted in asked.values())

@@ -171,7 +171,7 @@ def test_warnings_are_one_line(run, tmp_path):
     status, out, err = run('fit', data, '--method', 'biases', '--test', 0, '--out', tmp_path/'m')
     assert status == 0 and re.fullmatch(r'mfbook: .*\n', err) and '.py' not in err, err
 
-BOOKS = 'User-ID;ISBN;Book-Rating\n' + ''.join(f'{u};b{i};{(u*i) % 6}\n' for u in range(20) for i in range(10))
+BOOKS = 'User-ID;ISBN;Book-Rating\n' + ''.join(f'{u};b{i};{(u*i + 1) % 6}\n' for u in range(20) for i in range(10))
 
 def test_a_table_by_itself_and_by_its_options(run, tmp_path):
     data = tmp_path/'books.txt'
@@ -182,7 +182,7 @@ def test_a_table_by_itself_and_by_its_options(run, tmp_path):
     columns = ['--user-column', 'User-ID', '--item-column', 1, '--rating-column', 'Book-Rating', '--sep', ';', '--encoding', 'utf-8', '--no-rating', 0]
     status, out, err = run(*words, tmp_path/'n', *columns)
     assert (status, err) == (0, '') and json.loads(out)['ratings'] == 200 - BOOKS.count(';0\n')
-    assert MatrixFactorization.load(tmp_path/'n').item_ids.tolist()[0] == 'b1'
+    assert MatrixFactorization.load(tmp_path/'n').item_ids.tolist()[0] == 'b0'
 
     status, out, err = run('evaluate', tmp_path/'n', data, '--json', *columns)
     assert (status, err) == (0, '') and json.loads(out)['errors'][0]['ratings'] == 200 - BOOKS.count(';0\n')
