@@ -285,7 +285,8 @@ def run_recommend(args):
         seen = _seen_by(model, user, args)
 
     rows = _with_ids(model, recommend(model, user, seen, n=args.n), 'predicted')
-    return dict(model=str(args.model), items=rows), f'{whose}:\n\n{table(rows)}'
+    listed = table(rows) if rows else 'nothing: every item of the model is rated'
+    return dict(model=str(args.model), items=rows), f'{whose}:\n\n{listed}'
 
 # %% ../nbs/18_cli.ipynb #18000025
 #| code-fold: true

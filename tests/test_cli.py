@@ -523,3 +523,10 @@ def test_the_demo_ends_as_its_command_does(tmp_path):
     assert demo.returncode == cli.FAILED
     assert demo.stdout.endswith('$ mfbook fit nowhere --out films.safetensors\n')
     assert demo.stderr.startswith('mfbook: error: nothing at nowhere')
+
+def test_a_user_who_has_rated_everything(tmp_path, capsys):
+    ratings = Ratings.from_frame(dict(userId=[1, 1, 2], movieId=[7, 8, 7], rating=[3., 4., 5.]))
+    model = MatrixFactorization(ratings, k=2)
+    model.save(tmp_path/'m.safetensors')
+    assert main(['recommend', str(tmp_path/'m.safetensors'), '--like', '7=4', '--like', '8=3']) == cli.DONE
+    assert 'nothing: every item of the model is rated' in capsys.readouterr().out
