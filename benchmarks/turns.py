@@ -86,7 +86,7 @@ def time_to(row, error, clock=0):
     return next((step[clock] for step in row['log'] if step[2] and step[2] <= error), float('nan'))
 
 def table(n, path=PATH, known=None):
-    "Each method's seconds to four marks, in all rounds, and times the peer's in the same round."
+    "Each method's seconds to three marks, in all rounds, and times the peer's in the same round."
     rows = [row for row in read_rows(path) if row['shape'] == n]
     best = {}
     for row in rows:
@@ -95,12 +95,12 @@ def table(n, path=PATH, known=None):
     if known is None:
         known = min(best.values())
         if scale.finished(n, scale.PATH): known = min(known, scale.best_known(n))
-    marks = {'to 1%': 1.01*known, "to the peer's best": best.get(PEER, float('nan')),
-             'to 0.03%': 1.0003*known}
     peers = {row['turn']: row for row in rows if row['name'] == PEER}
     found = []
     for row in rows:
         peer = peers.get(row['turn'])
+        of_peer = min(step[2] for step in peer['log'] if step[2]) if peer else float('nan')
+        marks = {'to 1%': 1.01*known, "to the peer's best": of_peer, 'to 0.03%': 1.0003*known}
         steps = [after[1] - before[1] for before, after in zip(row['log'], row['log'][1:])]
         for mark, error in marks.items():
             found.append(dict(name=row['name'], turn=row['turn'], mark=mark, wall=time_to(row, error),
