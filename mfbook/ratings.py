@@ -29,7 +29,7 @@ def _map_by_table(raw, first, last):
     wide = np.promote_types(raw.dtype, np.int32)
     place = np.subtract(raw, first, dtype=wide)             # (n,), 0 for the first id
     place = torch.from_numpy(place)                         # whose lookups are faster than NumPy's
-    present = torch.zeros(last - first + 1, dtype=torch.bool)
+    present = torch.zeros(last - first + 1, dtype=torch.bool, device='cpu')
     for part in place.split(AT_ONCE): present.index_fill_(0, part.long(), True)
 
     code_at = present.cumsum(0, dtype=torch.int32) - 1
