@@ -123,10 +123,12 @@ def summary(n=scale.FULL, path=PATH):
     return pd.DataFrame(found).T
 
 def one_round(n=scale.FULL, path=PATH):
-    "The logs of the first round: a dict of name -> [[wall seconds, processor seconds, RMSE], ...]."
+    "The logs of the last round that is complete: a dict of name -> [[wall seconds, processor seconds, RMSE], ...]."
     rows = [row for row in read_rows(path) if row['shape'] == n]
-    first = min(row['turn'] for row in rows)
-    return {row['name']: row['log'][1:] for row in rows if row['turn'] == first}
+    names = {row['name'] for row in rows}
+    last = max(turn for turn in {row['turn'] for row in rows}
+               if {row['name'] for row in rows if row['turn'] == turn} == names)
+    return {row['name']: row['log'][1:] for row in rows if row['turn'] == last}
 
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
