@@ -227,7 +227,8 @@ def sweep(self:CompiledSGDSolver):
         user, item = take_rows(self.model, 'user'), take_rows(self.model, 'item')
         for rows in self.users_in_turn():
             rate = self.lr*self.schedule(self.share_done(done))
-            squared += sgd_rows(rows, *self.csr, *user, *item, *penalty, np.float32(2*rate))    # e**2 has the gradient 2*e
+            step = np.float32(2*rate)      # e**2 has the gradient 2*e
+            squared += sgd_rows(rows, *self.csr, *user, *item, *penalty, step)
             done += len(rows) and int((self.csr.starts[rows + 1] - self.csr.starts[rows]).sum())
         if not math.isfinite(squared):
             raise FloatingPointError(f'The loss is {squared} in epoch {self.epoch+1}: the steps are too long. '
