@@ -16,7 +16,7 @@ from fastcore.basics import patch
 from .als import each_chunk
 from .gibbs import CENTER_ROWS, LEAST_NOISE, SCATTER_BEFORE
 from .model import OTHER, SIDES, MatrixFactorization, check_ratings, check_whole, rating_unit
-from .runs import float32_on_cpu, fit
+from .runs import course_of, fit, float32_on_cpu
 from .scale import check_shares
 from .training import SGDSolver, closed_form, cosine, standardized
 from .variational import PartialStart
@@ -257,9 +257,8 @@ def fit_compiled_sgd(model,                  # the `MatrixFactorization` to fill
                      progress:bool=None):    # a progress bar? None: where a person is watching
     "Fill `model` by Funk's SGD, one rating at a time, compiled. The best epoch's weights stay."
     solver = CompiledSGDSolver(model, train, epochs, lr, reg, bias_reg, per_rating, schedule, seed)
-    course = [float(schedule(done)) for done in np.linspace(0, 1, 101).tolist()]
     settings = dict(method='compiled SGD', lr=lr, reg=reg, bias_reg=bias_reg, per_rating=per_rating,
-                    seed=seed, schedule=course)
+                    seed=seed, schedule=course_of(schedule))
     return fit(model, solver, train, valid, epochs, patience, checkpoint=checkpoint,
                settings=settings, progress=progress)
 

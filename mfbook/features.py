@@ -260,7 +260,7 @@ def facts_as_features(names,  # f names of features, as the model has them
             continue
         words = [known for known in names if known.startswith(f'{name}=')]
         if not words: raise ValueError(_unknown(name, names))
-        given = value.split('|') if isinstance(value, str) else list(value)
+        given = _words(name, value)
         for known in words: row[place[known]] = 0
         for word in given:
             known = f'{name}={word}'
@@ -275,6 +275,13 @@ def _number(name, value):
     if not np.isfinite(number):
         raise ValueError(f'{name} is {value!r}; it must be a number. Leave out what is not known.')
     return number
+
+def _words(name, value):
+    "A fact in words, as a list: of a string such as MovieLens's genres, or of a list."
+    if isinstance(value, str): return value.split('|')
+    if isinstance(value, (list, tuple, set)): return list(value)
+    raise ValueError(f"{name} is {value!r:.60}; it must be words, as in 'Comedy|Drama', or a list of them. "
+                     'Leave out what is not known.')
 
 MOST_SHOWN = 30    # names in an error
 
@@ -293,6 +300,9 @@ def prior_given(self:MatrixFactorization,
 
     ValueError for a model that was fitted without features of this side, and for one it does not know.
     """
+    if not isinstance(facts, dict):
+        raise TypeError("features are a dict of what is known, such as {'year': 1995}; "
+                        f'this is a {type(facts).__name__}.')
     found = self.feature_prior(side)
     if found is None:
         raise ValueError(f'this model was fitted without features of {side}s, '

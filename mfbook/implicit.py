@@ -503,6 +503,7 @@ def ease(events,            # `Ratings` of events
          reg:float=100.):   # L2 regularization of the weights
     "Weights from each item to each other one, B (n_items, n_items), zeros on its diagonal (Steck 2019, equation 8)."
     if not 0 < reg < math.inf: raise ValueError(f'reg is {reg}; it must be finite and above 0, 100 for example.')
+    if not len(events): raise ValueError('there are no events to learn from.')
     X = event_matrix(events)
     B = inverse_gram(X, reg)
     B /= -B.diagonal().copy()

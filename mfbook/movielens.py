@@ -754,7 +754,7 @@ def _positions(header, names, rows, asked):
     if missing and 'timestamp' not in found: missing.append('timestamp')
     for role in missing: found[role] = _guessed(names, rows, list(found.values()), role)
     if 'rating' in missing and rows and not _are(_column(rows, found['rating']), NUMBER):
-        sample = _column(rows, found['rating'])[0]
+        sample = next(value for value in _column(rows, found['rating']) if not re.fullmatch(NUMBER, value))
         raise ValueError(f"column {names[found['rating']]!r} would be the rating, and holds {sample!r:.60}. "
                          f'The columns are {_shortened(names)}')
     twice = [n for n, count in Counter(found.values()).items() if count > 1 and n is not None]

@@ -79,22 +79,14 @@ def check_range(rating_range):
                          f'give ({highest:g}, {lowest:g})')
     return lowest, highest
 
-def _check_order(movies, item_ids):
-    "Refuse films that do not stand in the order of the codes: every title would be another film's."
-    ids = movies['movieId'] if 'movieId' in movies else item_ids
-    same_length = len(movies) == len(item_ids)
-    if not same_length or not np.array_equal(np.asarray(ids), item_ids):
-        raise ValueError(f'movies has {len(movies):,} rows, which are not those of the {len(item_ids):,} items '
-                         'in the order of their codes. '
-                         'Ratings.from_frame(df, titles=...) joins titles by id, in any order.')
+def _check_order(name, frame, column, ids, side, hint=''):
+    "Refuse a table of films or people whose rows do not stand in the order of the codes."
+    own = frame[column] if column in frame else ids
+    if len(frame) != len(ids) or not np.array_equal(np.asarray(own), ids):
+        raise ValueError(f'{name} has {len(frame):,} rows, which are not those of the {len(ids):,} {side}s '
+                         f'in the order of their codes.{hint}')
 
-def _check_people(people, user_ids):
-    "Refuse people that do not stand in the order of the codes."
-    ids = people['userId'] if 'userId' in people else user_ids
-    same_length = len(people) == len(user_ids)
-    if not same_length or not np.array_equal(np.asarray(ids), user_ids):
-        raise ValueError(f'people has {len(people):,} rows, which are not those of the {len(user_ids):,} users '
-                         'in the order of their codes.')
+_TITLES = ' Ratings.from_frame(df, titles=...) joins titles by id, in any order.'
 
 # %% ../nbs/01_ratings.ipynb #35695298
 @dataclass(frozen=True, repr=False, eq=False)
@@ -125,8 +117,8 @@ class Ratings:
         object.__setattr__(self, 'rating_range', check_range(self.rating_range))
         self.user_ids.flags.writeable = False
         self.item_ids.flags.writeable = False
-        if self.movies is not None: _check_order(self.movies, self.item_ids)
-        if self.people is not None: _check_people(self.people, self.user_ids)
+        if self.movies is not None: _check_order('movies', self.movies, 'movieId', self.item_ids, 'item', _TITLES)
+        if self.people is not None: _check_order('people', self.people, 'userId', self.user_ids, 'user')
 
     def __repr__(self):
         lowest, highest = self.rating_range

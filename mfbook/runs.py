@@ -504,6 +504,13 @@ def fit_biases(model,                   # the `MatrixFactorization` to fill, mad
     return fit(model, solver, train, valid, sweeps, patience, tol, checkpoint,
                settings=settings, progress=progress)
 
+# %% ../nbs/05_runs.ipynb #05c0a501
+#| code-fold: true
+#| code-summary: "Show course_of, by which two schedules are compared"
+def course_of(schedule, points=101):
+    "A schedule as numbers: its values along the run, by which two of them are compared."
+    return [float(schedule(done)) for done in np.linspace(0, 1, points).tolist()]
+
 # %% ../nbs/05_runs.ipynb #a69c51cb
 #| code-fold: true
 #| code-summary: "Show fit_sgd"
@@ -529,14 +536,10 @@ def fit_sgd(model,                  # the `MatrixFactorization` to fill; starts 
         solver = SGDSolver(model, train, epochs, lr, reg, bias_reg, per_rating, batch_size, schedule,
                            update, seed)
         settings = dict(method='SGD', lr=lr, reg=reg, bias_reg=bias_reg, per_rating=per_rating,
-                        batch_size=batch_size, seed=seed, schedule=_course(schedule),
+                        batch_size=batch_size, seed=seed, schedule=course_of(schedule),
                         update=describe(solver.step))
         return fit(model, solver, train, valid, epochs, patience, checkpoint=checkpoint,
                    settings=settings, progress=progress)
-
-def _course(schedule, points=101):
-    "A schedule as numbers: its values along the run, by which two of them are compared."
-    return [float(schedule(done)) for done in np.linspace(0, 1, points).tolist()]
 
 # %% ../nbs/05_runs.ipynb #2291e8ae
 def tune(fit,         # `fit_sgd`, `fit_als` or another: (model, train, valid, ...) -> `History`

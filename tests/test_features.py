@@ -249,9 +249,13 @@ def test_a_newcomer_is_folded_in_around_the_mean_of_the_facts(informed):
     assert abs(a.bias - b.bias) < .4*(good.bias - bad.bias), 'ratings outweigh facts'
 
 @pytest.mark.parametrize('facts, says', [(dict(height=1), "no feature 'height'. It knows: age, gender, occupation"), (dict(gender='x'), 'gender=F, gender=M'),
-                                         (dict(age='old'), "age is 'old'"), (dict(age=np.inf), 'must be a number')])
+                                         (dict(age='old'), "age is 'old'"), (dict(age=np.inf), 'must be a number'),
+                                         (dict(gender=np.nan), 'gender is nan; it must be words')])
 def test_facts_that_the_model_does_not_know_are_refused(informed, facts, says):
     with pytest.raises(ValueError, match=says): informed.fold_in({0: 4.}, features=facts)
+
+def test_facts_are_a_dict(informed):
+    with pytest.raises(TypeError, match='features are a dict of what is known.*this is a list'): informed.fold_in({0: 4.}, features=['F'])
 
 def test_facts_say_nothing_to_a_model_without_features(split, informed):
     plain = MatrixFactorization(split.train, k=2)

@@ -395,3 +395,4 @@ def test_what_are_no_events_is_refused(events, method):
     with pytest.raises(ValueError, match='an event has the value 0'): method(MatrixFactorization(zeros, k=2), zeros)
     with pytest.raises(ValueError, match='no factors to learn'): method(MatrixFactorization(events, k=0), events)
     with pytest.raises(ValueError, match='reg is 0'): ease(events, 0)
+    with pytest.raises(ValueError, match='there are no events'): ease(events.take(slice(0, 0)))

@@ -129,6 +129,7 @@ REFUSED = {
     'two users': ('user_id,uid,item,rating\n1,2,3,4\n', {}, r"the user may be any of \['user_id', 'uid'\], among .*load_ratings\(path, user="),
     'no rating': ('user,item,price\n1,2,3\n', {}, r"no column is called like the rating, among \['user', 'item', 'price'\].*load_ratings\(path, user="),
     'a rating in words': ('user,item,rating\n1,2,good\n3,4,bad\n', {}, "column 'rating' would be the rating, and holds 'good'"),
+    'half a rating in words': ('user,item,rating\n1,2,3\n3,4,NaN\n', {}, "column 'rating' would be the rating, and holds 'NaN'"),
     'two separators': ('user,item,rating;user;item;rating\n', {}, r"the fields may be separated by any of \[';', ','\]"),
     'the time third': ('1,2,1365029107,4\n', {}, 'there is no header, and the columns are not user, item, rating'),
     'six columns without header': ('1,2,3,4,5,6\n', {}, 'there is no header'),
