@@ -135,7 +135,7 @@ def test_a_row_ends_where_its_equations_say(some):
         cols, values = csr.columns[part], csr.values[part]
         variance = g.uniform(0, 3, 5).astype(np.float32)
         w, curvature = users.factors[u].copy(), np.empty(5, np.float32)
-        b, squared = compiled.solve_row(w, users.bias[u], cols, values, np.float32(3.5), *films, weight, center, variance, 20,
+        b, squared = compiled.solve_row(w, users.bias[u], cols, values, np.float32(3.5), *films, weight, center, variance, 6,
                                         curvature, np.empty((3, 5), np.float32))
         X = np.column_stack([films.factors[cols].astype(float), np.ones(len(cols))])
         y = values - 3.5 - films.bias[cols]
@@ -185,6 +185,23 @@ def test_the_noise_is_the_expected_square_of_an_error(some):
         v, w = s['user'][u], s['item'][i]
         total += (r - model.mean - b - c - p @ q)**2 + v[-1] + w[-1] + p**2 @ w[:-1] + q**2 @ v[:-1] + v[:-1] @ w[:-1]
     assert solver.noise_variance == pytest.approx(total/len(some), rel=1e-4)
+
+def test_a_class_has_the_noise_over_the_mean_precision_of_its_rows(some):
+    "In double precision, rating by rating: the variances that an update of the users leaves."
+    model = MatrixFactorization(some, k=3)
+    solver = MeanFieldSolver(model, some, steps=8)
+    for _ in range(4): solver.sweep()
+    noise, (weight, _) = solver.noise_variance, solver._prior('user')
+    q = model.rows('item').double().numpy()
+    s = solver.spread['item'].astype(float)[solver.halves['item'].classes]
+    solver.update_side('user')
+    own = solver.halves['user']
+    precision = np.zeros((some.n_users, 4))
+    for u, i in zip(some.users.tolist(), some.items.tolist()): precision[u] += np.append(q[i, :-1]**2 + s[i, :-1], 1.)
+    precision += weight
+    for c in np.unique(own.classes[own.rows]):
+        of_class = [row for row in own.rows if own.classes[row] == c]
+        np.testing.assert_allclose(solver.spread['user'][c], noise/precision[of_class].mean(0), rtol=1e-4)
 
 @pytest.mark.parametrize('fit, settings', [(fit_mean_field, dict(sweeps=5)), (fit_mean_field, dict(sweeps=4, shares=(.3, .6))),
                                            (fit_compiled_sgd, dict(epochs=3))])

@@ -1,6 +1,7 @@
 "Facts as features: what each builder makes, what leaks (nothing), and what a newcomer gets from them."
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -253,6 +254,18 @@ def test_a_newcomer_is_folded_in_around_the_mean_of_the_facts(informed):
                                          (dict(gender=np.nan), 'gender is nan; it must be words')])
 def test_facts_that_the_model_does_not_know_are_refused(informed, facts, says):
     with pytest.raises(ValueError, match=says): informed.fold_in({0: 4.}, features=facts)
+
+@pytest.mark.parametrize('fit', [fit_variational, partial(fit_gibbs, burn_in=4, keep=2)], ids=['variational', 'Gibbs'])
+def test_the_unit_of_a_feature_does_not_matter(split, fit):
+    "A film of 1950 is expected where one of 19.5 centuries is."
+    year = years(split.train).item
+    priors = []
+    for table, value in ((year, 1950.), (year/100, 19.5)):
+        model = MatrixFactorization(split.train, k=2)
+        fit(model, split.train, sweeps=6, features=(None, table), progress=False)
+        priors.append(model.prior_given('item', dict(year=value)))
+    for a, b in zip(priors[0][:2], priors[1][:2]): torch.testing.assert_close(a, b, rtol=1e-2, atol=1e-3)
+    assert (priors[0].mean - model.prior('item').mean).abs().max() > .05, 'the year moves it'
 
 def test_facts_are_a_dict(informed):
     with pytest.raises(TypeError, match='features are a dict of what is known.*this is a list'): informed.fold_in({0: 4.}, features=['F'])
