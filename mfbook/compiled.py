@@ -8,6 +8,8 @@ __all__ = ['CompiledSGDSolver', 'fit_compiled_sgd', 'MeanFieldSolver', 'fit_mean
 # %% ../nbs/16_compiled.ipynb #174cf533
 #| code-fold: true
 #| code-summary: "Show the imports of the module"
+from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 import math, warnings
 import numpy as np
@@ -16,7 +18,8 @@ from fastcore.basics import patch
 from .als import each_chunk
 from .gibbs import CENTER_ROWS, LEAST_NOISE, SCATTER_BEFORE
 from .model import OTHER, SIDES, MatrixFactorization, check_ratings, check_whole, rating_unit
-from .runs import course_of, fit, float32_on_cpu
+from .ratings import Ratings
+from .runs import History, course_of, fit, float32_on_cpu
 from .scale import check_shares
 from .training import SGDSolver, closed_form, cosine, standardized
 from .variational import PartialStart
@@ -195,14 +198,14 @@ class CompiledSGDSolver(SGDSolver):
     """
     def __init__(self,
                  model:MatrixFactorization, # the model to fill; training starts from what it holds
-                 train,                 # `Ratings` to learn from
-                 epochs:int=20,         # epochs of the whole run, which `schedule` is stretched over
-                 lr:float=0.03,         # the learning rate at the start
-                 reg:float=13.,         # L2 regularization of the factors, as in `SGDSolver`
-                 bias_reg:float=None,   # the same of the biases; None: from the ratings
-                 per_rating:bool=False, # both count once for each rating of a row, or once in all
-                 schedule=cosine,       # the learning rate's course, as in `SGDSolver`
-                 seed:int=0):           # of the users' order
+                 train:Ratings,             # ratings to learn from
+                 epochs:int=20,             # epochs of the whole run, which `schedule` is stretched over
+                 lr:float=0.03,             # the learning rate at the start
+                 reg:float=13.,             # L2 regularization of the factors, as in `SGDSolver`
+                 bias_reg:float=None,       # the same of the biases; None: from the ratings
+                 per_rating:bool=False,     # both count once for each rating of a row, or once in all
+                 schedule:Callable=cosine,  # the learning rate's course, as in `SGDSolver`
+                 seed:int=0):               # of the users' order
         super().__init__(model, train, epochs, lr, reg, bias_reg, per_rating, batch_size=1,
                          schedule=schedule, update=closed_form, seed=seed)
         csr = by_user(train)
@@ -211,14 +214,14 @@ class CompiledSGDSolver(SGDSolver):
 
 # %% ../nbs/16_compiled.ipynb #8e17d419
 @patch
-def users_in_turn(self:CompiledSGDSolver):
+def users_in_turn(self:CompiledSGDSolver) -> list:
     "The users with ratings in the epoch's random order, in blocks."
     rng = np.random.default_rng([self.seed, self.epoch])
     rated = np.flatnonzero(np.diff(self.csr.starts))
     return blocks_of(rng.permutation(rated), self.csr.starts)
 
 @patch
-def sweep(self:CompiledSGDSolver):
+def sweep(self:CompiledSGDSolver) -> dict:
     "One epoch. Returns the last learning rate, and the training RMSE, measured while learning."
     squared = 0.
     done = 0
@@ -242,19 +245,20 @@ def sweep(self:CompiledSGDSolver):
 #| code-fold: true
 #| code-summary: "Show fit_compiled_sgd"
 @float32_on_cpu()
-def fit_compiled_sgd(model,                  # the `MatrixFactorization` to fill; starts from what it holds
-                     train,                  # `Ratings` to learn from
-                     valid=None,             # `Ratings` to stop by; without them all `epochs` run
-                     epochs:int=20,          # passes over the training ratings, at most
-                     lr:float=0.03,          # the learning rate at the start
-                     reg:float=13.,          # L2 regularization of the factors, as in `SGDSolver`
-                     bias_reg:float=None,    # L2 regularization of the biases; None: from the ratings
-                     per_rating:bool=False,  # both count once for each rating of a row, or once in all
-                     schedule=cosine,        # share of the run done -> share of `lr`
-                     seed:int=0,             # of the users' order
-                     patience:int|None=5,    # epochs without a better validation RMSE; None: run all
-                     checkpoint=None,        # a file to resume from, and to write after every epoch
-                     progress:bool=None):    # a progress bar? None: where a person is watching
+def fit_compiled_sgd(model:MatrixFactorization, # the model to fill; starts from what it holds
+                     train:Ratings,            # ratings to learn from
+                     valid:Ratings=None,       # ratings to stop by; without them all `epochs` run
+                     epochs:int=20,            # passes over the training ratings, at most
+                     lr:float=0.03,            # the learning rate at the start
+                     reg:float=13.,            # L2 regularization of the factors, as in `SGDSolver`
+                     bias_reg:float=None,      # L2 regularization of the biases; None: from the ratings
+                     per_rating:bool=False,    # both count once for each rating of a row, or once in all
+                     schedule:Callable=cosine, # share of the run done -> share of `lr`
+                     seed:int=0,               # of the users' order
+                     patience:int|None=5,      # epochs without a better validation RMSE; None: run all
+                     checkpoint:str|Path=None, # a file to resume from, and to write after every epoch
+                     progress:bool=None        # a progress bar? None: where a person is watching
+                    ) -> History:
     "Fill `model` by Funk's SGD, one rating at a time, compiled. The best epoch's weights stay."
     solver = CompiledSGDSolver(model, train, epochs, lr, reg, bias_reg, per_rating, schedule, seed)
     settings = dict(method='compiled SGD', lr=lr, reg=reg, bias_reg=bias_reg, per_rating=per_rating,
@@ -513,12 +517,12 @@ class MeanFieldSolver:
     """
     @float32_on_cpu()
     def __init__(self,
-                 model,         # the `MatrixFactorization` to fill; starts from its users
-                 train,         # `Ratings` to learn from
-                 steps:int=2,   # of conjugate gradients for each row in each sweep
-                 start:int=2,   # sweeps without variances to begin with
-                 shares=(),     # of the users, growing, to begin with: (1/16, 1/4) for many millions of ratings
-                 seed:int=0):   # of who these users are
+                 model:MatrixFactorization, # the model to fill; starts from its users
+                 train:Ratings,   # ratings to learn from
+                 steps:int=2,     # of conjugate gradients for each row in each sweep
+                 start:int=2,     # sweeps without variances to begin with
+                 shares:tuple=(), # of the users, growing, to begin with: (1/16, 1/4) for many millions of ratings
+                 seed:int=0):     # of who these users are
         check_ratings(model, 'train', train)
         check_whole('steps', steps, 1)
         check_whole('start', start, 0)
@@ -573,7 +577,7 @@ def _update(self:MeanFieldSolver, side, weight, center):
     return [sum(part) for part in zip(*found)]
 
 @patch
-def n_ratings(self:MeanFieldSolver):
+def n_ratings(self:MeanFieldSolver) -> int:
     "The number of ratings that it learns from now."
     return len(self.halves['item'].csr.values)
 
@@ -600,7 +604,7 @@ def _prior(self:MeanFieldSolver, side):
     return weight.astype(np.float32), center.astype(np.float32)
 
 @patch
-def update_side(self:MeanFieldSolver, side):
+def update_side(self:MeanFieldSolver, side:str) -> float:
     "One side's prior, means and variances, and the noise. Returns the mean squared error."
     weight, center = self._prior(side)
     precision, squared, expected = self._update(side, weight, center)
@@ -622,7 +626,7 @@ START_REG = 3.              # L2 regularization of a sweep without variances, in
 START_BIAS_REG = 3.         # the same of its biases, counted in ratings
 
 @patch
-def extrapolate(self:MeanFieldSolver, side):
+def extrapolate(self:MeanFieldSolver, side:str) -> None:
     "Move the rows of one side on by 0, 1/2, 2/3, ... and at most 0.8 of their last step."
     rows = self.model.rows(side)
     share = min(MOST_EXTRAPOLATED, self.sweeps/(self.sweeps + 1))
@@ -650,7 +654,7 @@ def _bayes_sweep(self:MeanFieldSolver):
     return self.update_side('user')
 
 @patch
-def sweep(self:MeanFieldSolver):
+def sweep(self:MeanFieldSolver) -> dict:
     "One pass over items and users. Returns dict(noise=, train=), in units of the ratings."
     first = self.als_sweeps == self.sweeps == 0
     if first and self.shares: error = self._start_on_parts()
@@ -711,7 +715,7 @@ def _take_over(self:MeanFieldSolver, growth, lenders, asked, rng):
 #| code-fold: true
 #| code-summary: "Show how the state is saved and restored, and handed to lesson 11"
 @patch
-def state_dict(self:MeanFieldSolver):
+def state_dict(self:MeanFieldSolver) -> dict:
     "What the next sweep depends on, beside the model."
     return dict(noise_variance=self.noise_variance,
                 spread={side: torch.from_numpy(spread) for side, spread in self.spread.items()},
@@ -720,7 +724,7 @@ def state_dict(self:MeanFieldSolver):
                 sweeps=self.sweeps)
 
 @patch
-def load_state_dict(self:MeanFieldSolver, state):
+def load_state_dict(self:MeanFieldSolver, state:dict) -> None:
     "Go on from a `state_dict`."
     self.noise_variance = state['noise_variance']
     self.spread = {side: spread.numpy() for side, spread in state['spread'].items()}
@@ -729,24 +733,25 @@ def load_state_dict(self:MeanFieldSolver, state):
     self.sweeps = state['sweeps']
 
 @patch
-def partial_start(self:MeanFieldSolver):
+def partial_start(self:MeanFieldSolver) -> PartialStart:
     "What lesson 11's solver needs to go on from here: a `PartialStart`."
     covariances = torch.diag_embed(torch.from_numpy(self.spread['item']))
     return PartialStart(self.noise_variance, covariances, share=1.)
 
 # %% ../nbs/16_compiled.ipynb #8e54397e
 @float32_on_cpu()
-def fit_mean_field(model,               # the `MatrixFactorization` to fill; starts from its users
-                   train,               # `Ratings` to learn from
-                   valid=None,          # `Ratings` to stop by; without them all `sweeps` run
-                   sweeps:int=20,       # passes over the ratings, at most
-                   steps:int=2,         # of conjugate gradients for each row in each sweep
-                   start:int=2,         # sweeps without variances to begin with
-                   shares=(),           # of the users, growing, to begin with: (1/16, 1/4) for many millions
-                   seed:int=0,          # of who these users are
-                   patience:int|None=5, # sweeps without a better `valid` before it stops; None: run all
-                   checkpoint=None,     # a file to resume from, and to write after every sweep
-                   progress:bool=None): # a progress bar? None: where a person is watching
+def fit_mean_field(model:MatrixFactorization, # the model to fill; starts from its users
+                   train:Ratings,            # ratings to learn from
+                   valid:Ratings=None,       # ratings to stop by; without them all `sweeps` run
+                   sweeps:int=20,            # passes over the ratings, at most
+                   steps:int=2,              # of conjugate gradients for each row in each sweep
+                   start:int=2,              # sweeps without variances to begin with
+                   shares:tuple=(),          # of the users, growing, to begin with: (1/16, 1/4) for many millions
+                   seed:int=0,               # of who these users are
+                   patience:int|None=5,      # sweeps without a better `valid` before it stops; None: run all
+                   checkpoint:str|Path=None, # a file to resume from, and to write after every sweep
+                   progress:bool=None        # a progress bar? None: where a person is watching
+                  ) -> History:
     """Fill `model` by mean-field variational Bayes (Kim and Choi 2014), compiled. Returns a `History`.
 
     `noise` is the standard deviation of a rating around its prediction, `train` the RMSE on the training
