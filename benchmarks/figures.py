@@ -23,7 +23,7 @@ def ladder(**where):
 
 def plot_results(frame, ax=None):
     "RMSE against seconds: a dot a method with the span of its runs, its name beside it."
-    if ax is None: _, ax = plt.subplots(figsize=(7, 2.9))
+    if ax is None: _, ax = plt.subplots(figsize=(4.8, 3.2))
     seconds = frame.seconds.clip(lower=QUICK)
     ax.plot(seconds, frame.rmse, color=GREY, lw=0.8, ls=':')
     second_lowest = frame.rmse.nsmallest(2).iloc[-1]

@@ -163,7 +163,7 @@ def plot_slices(frame, by, ax=None):
         ax.vlines(places, own.lo, own.hi, color=color, lw=1.4)
         ax.plot(places, own.rmse, 'o-', ms=4, lw=1.4, color=color, label=model)
     ax.set(xticks=range(len(names)), xlabel=by, ylabel='RMSE')
-    ax.set_xticklabels(names, rotation=30 if len(names) > 4 else 0, fontsize=8)
+    ax.set_xticklabels(names, rotation=30 if len(names) > 4 else 0)
     return ax
 
 # %% ../nbs/06_evaluation.ipynb #0dc14561
@@ -262,8 +262,8 @@ def _distinct(items, name):
     return array, kind
 
 # %% ../nbs/06_evaluation.ipynb #876fe23a
-def list_metrics(listed:list|torch.Tensor,   # the recommended items, best first: codes, or raw ids
-                 relevant:list|torch.Tensor  # the items that would have been right, in any order
+def list_metrics(listed:list|torch.Tensor,   # (n,) the recommended items, best first: codes, or raw ids
+                 relevant:list|torch.Tensor  # (m,) the items that would have been right, in any order
                 ) -> dict:
     """Precision, recall, nDCG (Järvelin and Kekäläinen 2002, binary gains) and reciprocal rank of one list.
 

@@ -585,8 +585,8 @@ def load(cls:Draws,
 # %% ../nbs/10_gibbs.ipynb #39a73d0d
 def coverage(draws:Draws,            # `Draws` of a chain
              test:Ratings,           # the ratings to look at
-             levels:np.ndarray|list  # probabilities between 0 and 1
-            ) -> np.ndarray:         # (len(levels),)
+             levels:np.ndarray|list  # (m,) probabilities between 0 and 1
+            ) -> np.ndarray:         # (m,)
     "The share of the ratings of `test` inside the interval of each level: (len(levels),)."
     shares = []
     for level in levels:

@@ -517,11 +517,13 @@ def set_mean(self:MatrixFactorization,
 #| code-summary: "Show from_state"
 @patch(cls_method=True)
 def from_state(cls:MatrixFactorization,
-               state:dict,                               # the tensors, as `state_dict` gave them
-               user_ids:np.ndarray, item_ids:np.ndarray, # (n_users,), (n_items,) raw ids
-               movies:pd.DataFrame|None, rating_range:tuple, # as in `Ratings`
-               per_rating:bool|None=None,                # for a state from the time when both priors shared one flag
-               feature_names:dict={}                     # side -> names of the features in the state, if there are any
+               state:dict,                # the tensors, as `state_dict` gave them
+               user_ids:np.ndarray,       # (n_users,) raw ids
+               item_ids:np.ndarray,       # (n_items,) raw ids
+               movies:pd.DataFrame|None,  # titles and genres, as in `Ratings`
+               rating_range:tuple,        # (lowest, highest) of the scale
+               per_rating:bool|None=None, # for a state from the time when both priors shared one flag
+               feature_names:dict={}      # side -> names of the features in the state, if there are any
               ) -> MatrixFactorization:
     "A model with these tensors."
     if per_rating is not None:

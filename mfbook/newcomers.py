@@ -248,7 +248,7 @@ def plot_why(reasons:pd.DataFrame,  # the frame of `why`
             ) -> plt.Axes:
     "The parts of a prediction from the top down; the dotted line is their sum."
     if ax is None:
-        _, ax = plt.subplots(figsize=(7, 0.34*len(reasons) + 0.9))
+        _, ax = plt.subplots(figsize=(4.8, 0.34*len(reasons) + 0.9))
     ends = reasons.share.cumsum()
     _draw_steps(ax, reasons.share, ends)
     ax.axvline(ends.iloc[-1], ls=':', color='#767c86')

@@ -770,7 +770,7 @@ def _sharing_a_title(movies, films):
 # %% ../nbs/01_ratings.ipynb #91f3a6c8
 @patch
 def titles(self:Ratings,
-           codes:torch.Tensor|list  # item codes
+           codes:torch.Tensor|list  # (m,) item codes
           ) -> list:
     "A list of titles, like ['Toy Story (1995)']."
     return titles_of(self.movies, self.item_ids, codes)

@@ -307,10 +307,10 @@ NAME_GAP = 4    # points between a dot and its name
 def plot_map(places:torch.Tensor,  # (n, 2), as of `film_map`
              titles:list,          # a name for each place
              ax:plt.Axes=None,
-             size:float=7          # of the letters, in points
+             size:float=9          # of the letters, in points
             ) -> plt.Axes:
     "Films at their places; names where there is room, the first of `titles` first."
-    ax = ax or plt.subplots(figsize=(7, 6))[1]
+    ax = ax or plt.subplots(figsize=(4.8, 5.7))[1]
     ax.plot(*places.T, '.', ms=4, alpha=0.5)
     ax.margins(0.08)
     ax.set(xlabel='first component', ylabel='second component')

@@ -1,4 +1,4 @@
-"""Numbers and captions of figures and tables, and the best values of a table in bold.
+"""Numbers and captions of figures and tables, letters that can be read on a phone, and best values in bold.
 
 A cell with `#| label: fig-name` and `#| fig-cap: words` makes a figure as in Quarto, one with `#| label: tbl-name` and
 `#| tbl-cap: words` a table. In lesson 09 they are called Figure 9.1, Figure 9.2, Table 9.1; prose refers to them by
@@ -66,6 +66,26 @@ class number_floats(Processor):
 
     def link(self, match, names):
         return f'[{names[match[1]]}](#{match[1]})' if match[1] in names else match[0]
+
+# ---- figures on a phone
+
+SMALLEST = 9         # pixels of the smallest letters
+PHONE = 358          # pixels that a figure has on a screen of 390
+SVG_SIZE = re.compile(r'<svg\b[^>]*viewBox="0 0 ([\d.]+) ([\d.]+)"')
+LETTERS = re.compile(r'scale\(([\d.]+) -[\d.]+\)')      # matplotlib's letters are drawn at 100 points and made smaller
+
+def least_width(svg):
+    "The width in pixels from which a figure's smallest letters have 9 pixels; 0 for a figure without letters."
+    size, letters = SVG_SIZE.search(svg), [float(scale) for scale in LETTERS.findall(svg)]
+    return SMALLEST*float(size[1])/(100*min(letters)) if size and letters else 0
+
+def keep_readable(cell):
+    "A figure that is too wide for a phone keeps the width that its letters need, and scrolls."
+    for output in cell.get('outputs', []):
+        svg = ''.join(output.get('data', {}).get('image/svg+xml', ''))
+        width = least_width(svg)
+        if width > PHONE:
+            output['data']['image/svg+xml'] = svg.replace('<svg ', f'<svg style="min-width: {width:.0f}px" ', 1)
 
 # ---- best values
 

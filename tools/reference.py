@@ -182,13 +182,22 @@ def words(note):
     "The comment beside a parameter, for a table, with links from the names in it."
     return NbdevLookup().link_line(in_table(note.docment or '')) if note else ''
 
+def notes_of(obj):
+    "The comments beside parameters and fields, and that of the return: docments, and what it leaves out of tuples."
+    notes = docments(obj, full=True)
+    for base in obj.__mro__ if inspect.isclass(obj) and hasattr(obj, '_fields') else ():
+        if '_fields' in vars(base):
+            found = re.findall(r'^    (\w+): .*?# (.*)', inspect.getsource(base), re.M)
+            return {name: types.SimpleNamespace(docment=words) for name, words in found}
+    return notes
+
 def returned(obj):
     "The annotation of what a call gives back; empty for a class, whose call gives the object itself."
     return inspect.Parameter.empty if inspect.isclass(obj) else inspect.signature(obj).return_annotation
 
 def parameters(obj, pages):
     "The table of parameters and of what comes back."
-    notes = docments(obj, full=True)
+    notes = notes_of(obj)
     rows = []
     for p in own_parameters(obj):
         value = in_table(code(default(p))) if default(p) else ''
