@@ -121,3 +121,27 @@ HEAVIEST = 250_000     # bytes of a figure
 def test_no_figure_is_heavy(path):
     heavy = {cell.idx_: len(svg) for cell in code_cells(path) for svg in svgs(cell) if len(svg.encode()) > HEAVIEST}
     assert heavy == {}, 'draw the layer of many dots with rasterized=True, or fewer of them'
+
+WIDE = {'fig-report', 'fig-results-scale', 'fig-scale', 'fig-peers'}      # these scroll on a phone
+
+def letters(size, width): return f'<svg width="1pt" viewBox="0 0 {width} 100"><g transform="scale({size/100} -{size/100})"></g></svg>'
+
+def test_the_width_that_letters_need():
+    "Letters of 9 points in a drawing 358 points wide have 9 pixels on a phone; the smallest count."
+    assert figures.least_width(letters(9, 358)) == pytest.approx(358)
+    assert figures.least_width(letters(12, 358) + letters(6, 358)) == pytest.approx(537)
+    assert figures.least_width('<svg viewBox="0 0 700 100"></svg>') == 0
+
+def test_a_wide_figure_keeps_the_width_it_needs():
+    cells = [dict2nb(dict(cells=[dict(cell_type='code', source='x', metadata={}, execution_count=None,
+             outputs=[dict(output_type='display_data', metadata={}, data={'image/svg+xml': svg})])], metadata={}, nbformat=4, nbformat_minor=5)).cells[0]
+             for svg in (letters(9, 512), letters(9, 340))]
+    for cell in cells: figures.keep_readable(cell)
+    assert ['min-width: 512px' in svg for cell in cells for svg in svgs(cell)] == [True, False]
+
+@pytest.mark.parametrize('path', **every)
+def test_figures_can_be_read_on_a_phone(path):
+    "Letters have 9 pixels on a screen of 390, apart from figures of many panels or lines, which scroll."
+    small = {figures.option(cell.source, 'label'): round(figures.least_width(svg)) for cell in code_cells(path) for svg in svgs(cell)
+             if figures.least_width(svg) > figures.PHONE + 1}
+    assert set(small) <= WIDE, f'{small}: draw it at most 4.8 inches wide, with letters of 9 points or more'

@@ -268,6 +268,13 @@ def test_a_lost_reader(browser, base):
         page.wait_for_url('**/index.html')
         assert v.faults == []
 
+def test_no_page_of_the_book_is_heavy(base):
+    "At most 400 kB each, compressed as a server sends it, and the numbers of figures are on it."
+    weights = {name: len(gzip.compress((site/name).read_bytes())) for name in names()}
+    assert {name: weight for name, weight in weights.items() if weight > 400_000} == {}
+    als = read('als')
+    assert re.search(r'<figcaption>Figure 9\.1\. ', als) and re.search(r'<caption>Table 9\.1\. ', als) and 'id="fig-path"' in als
+
 def test_pages_as_markdown(base):
     "`llms.txt` names every page but the 404, each with its Markdown twin; `sitemap.xml` has every page."
     address = cfg.doc_host + cfg.doc_baseurl + '/'
