@@ -92,9 +92,7 @@ def time_to(row, error, clock=0):
 def table(n, path=PATH, known=None):
     "Each method's seconds to three marks, in all rounds, and times the peer's in the same round."
     rows = [row for row in read_rows(path) if row['shape'] == n]
-    if known is None:
-        known = best_of_all(n, path).min()
-        if scale.finished(n, scale.PATH): known = min(known, scale.best_known(n))
+    if known is None: known = best_known(n, path)
     peers = {row['turn']: row for row in rows if row['name'] == PEER}
     found = []
     for row in rows:
@@ -141,6 +139,11 @@ def best_of_all(n=scale.FULL, path=PATH):
         lowest = min(step[2] for step in row['log'] if step[2])
         found[row['name']] = min(lowest, found.get(row['name'], lowest))
     return pd.Series(found, dtype=float)
+
+def best_known(n=scale.FULL, path=PATH):
+    "The lowest validation RMSE of these rounds and of `scale.jsonl`."
+    known = best_of_all(n, path).min()
+    return min(known, scale.best_known(n)) if scale.finished(n, scale.PATH) else known
 
 def one_round(n=scale.FULL, path=PATH):
     "The logs of the last round that is complete: a dict of name -> [[wall seconds, processor seconds, RMSE], ...]."
