@@ -1,6 +1,7 @@
 """The ledgers drawn: the ladder of methods, the book beside others, 32 million ratings."""
 import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.ticker import LogLocator
 from mfbook.holdout import COLORS
 import foreign
 import scale
@@ -146,17 +147,17 @@ def plot_turns(n=scale.FULL, path=turns.PATH, ax=None):
     logs = {name: [[seconds, error] for seconds, _, error in log] for name, log in turns.one_round(n, path).items()}
     known = turns.best_known(n, path)
     of_peers = [name for name in logs if scale.METHODS[turns.TURNS[name][0]].package != 'mfbook']
-    return plot_race(logs, known, of_peers, ax)
+    return plot_race(logs, known, of_peers, ax, top=1.055*known)
 
-def plot_race(logs, known, of_peers, ax=None):
+def plot_race(logs, known, of_peers, ax=None, top=None):
     "A line for each log of [seconds, validation RMSE], as far as its lowest; those `of_peers` in grey."
     if ax is None: _, ax = plt.subplots(figsize=(7.2, 4))
     whole, logs = logs, {method: until_lowest(log) for method, log in logs.items()}
     ends = {method: log[-1] for method, log in logs.items()}
 
     worst = max(error for _, error in ends.values())
-    height = 1.8*max(worst - known, 0.01*known)
-    top = known + height
+    top = top or known + 1.8*max(worst - known, 0.01*known)
+    height = top - known
     first = min(scale.seconds_to(log, top) for log in whole.values())    # a line comes in
     last = max(seconds for seconds, _ in ends.values())
 
@@ -178,7 +179,9 @@ def plot_race(logs, known, of_peers, ax=None):
                 textcoords='offset points', color=GREY, fontsize=8)
     ax.set(xscale='log', xlim=(first/1.4, 1.15*last), ylim=(known - 0.06*height, top),
            xlabel='seconds, preparation included', ylabel='RMSE on validation (stars)')
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.xaxis.set_major_formatter(lambda value, _: f'{value:g}')
+    ax.xaxis.set_minor_formatter('')
     return ax
 
 def scale_table(n=scale.FULL, path=scale.PATH):
