@@ -40,6 +40,7 @@ import numpy as np
 import pandas as pd
 import torch
 from ledger import forget_peak, machine, peak_mb, ratings_sha256, read_rows, split_hash, write_rows
+from mfbook.compiled import CompiledImplicitALSSolver
 from mfbook.holdout import split_last
 from mfbook.implicit import (ImplicitALSSolver, ease, ease_scores, event_matrix, events_from_frame, events_from_ratings,
                              fit_bpr, fit_implicit_als, fold_in_events, list_quality, popular, scores_of_rows, split_users)
@@ -263,29 +264,45 @@ def table(path):
 
 SPEED = PATH.with_name('ranking_speed.jsonl')
 SPEED_K = 64
-SWEEPERS = ['iALS, CG', 'iALS, exact', 'implicit ALS, CG']     # the last with its default, three steps
+SWEEPERS = ['compiled iALS, CG', 'iALS, CG', 'iALS, exact', 'implicit ALS, CG']     # the last with its default, three steps
+
+CONFIDENCE = 11                                     # the library's weight of an event, beside 1 of every other pair
+SAME = dict(unobserved_weight=1/(CONFIDENCE - 1), reg=.1/CONFIDENCE, reg_exp=0.)      # its objective with reg=0.1
 
 def sweeper(name, events):
-    "A function that makes a sweep of a method over the events."
+    "Two functions: one makes a sweep of a method over the events, one gives users' and items' factors for `SAME`."
     threads = torch.get_num_threads()
     if name != 'implicit ALS, CG':
-        steps = dict(zip(SWEEPERS, (2, None)))[name]
-        solver = ImplicitALSSolver(MatrixFactorization(events, k=SPEED_K), events, 0.1, 0.01, 0., cg_steps=steps)
-        return solver.sweep
+        if name == 'compiled iALS, CG':
+            few = events.take(slice(500))
+            CompiledImplicitALSSolver(MatrixFactorization(few, k=2), few).sweep()      # compiled, or read from the disk
+        model = MatrixFactorization(events, k=SPEED_K)
+        if name == 'compiled iALS, CG': solver = CompiledImplicitALSSolver(model, events, **SAME)
+        else: solver = ImplicitALSSolver(model, events, **SAME, cg_steps=2 if name == 'iALS, CG' else None)
+        return solver.sweep, lambda: [model.rows(side)[:, :-1] for side in ('user', 'item')]
 
     from implicit.cpu.als import AlternatingLeastSquares
     from threadpoolctl import threadpool_limits
     X = csr(events)
-    X.data[:] = 11
+    X.data[:] = CONFIDENCE
     XT = X.T.tocsr()
     library = AlternatingLeastSquares(factors=SPEED_K, regularization=.1, num_threads=threads)
     g = np.random.default_rng(0)
     P, Q = (.01*g.random((rows, SPEED_K), dtype=np.float32) for rows in X.shape)
     def sweep():
         with threadpool_limits(1, 'blas'):
-            library.solver(X, P, Q, .1, num_threads=threads)
             library.solver(XT, Q, P, .1, num_threads=threads)
-    return sweep
+            library.solver(X, P, Q, .1, num_threads=threads)
+    scale = ((CONFIDENCE - 1)/CONFIDENCE)**.5
+    return sweep, lambda: [torch.from_numpy(scale*side) for side in (P, Q)]
+
+def objective(P, Q, events, chunk=2**20):
+    "What `SAME` minimizes, per event."
+    total = SAME['unobserved_weight']*((P.T @ P)*(Q.T @ Q)).sum(dtype=torch.float64)
+    total += SAME['reg']*(P.square().sum(dtype=torch.float64) + Q.square().sum(dtype=torch.float64))
+    for users, items in zip(events.users.split(chunk), events.items.split(chunk)):
+        total += (1 - torch.linalg.vecdot(P[users], Q[items])).square().sum(dtype=torch.float64)
+    return (total/len(events)).item()
 
 def clicks(n, folder):
     "So many synthetic events, made once and then read: each process holds them and no more."
@@ -300,7 +317,7 @@ def alone(name, n, folder):
     events = clicks(n, folder)
     forget_peak()
     before = peak_mb()
-    sweep = sweeper(name, events)
+    sweep, _ = sweeper(name, events)
     for _ in range(2): sweep()
     append(dict(what='memory', events=n, name=name, k=SPEED_K, data_mb=round(before), peak_mb=round(peak_mb())))
 
@@ -316,11 +333,12 @@ def speed(n, rounds=5):
         events = clicks(n, folder)
         works = {name: sweeper(name, events) for name in SWEEPERS}
         for turn in range(1, rounds + 1):
-            for name, work in works.items():
+            for name, (sweep, factors) in works.items():
                 start = time.perf_counter(), time.process_time()
-                work()
+                sweep()
                 wall, cpu = time.perf_counter() - start[0], time.process_time() - start[1]
-                append(dict(what='sweep', events=n, name=name, k=SPEED_K, turn=turn, wall=wall, cpu=cpu))
+                append(dict(what='sweep', events=n, name=name, k=SPEED_K, turn=turn, wall=wall, cpu=cpu,
+                            loss=objective(*factors(), events)))
         del events, works
         for name in SWEEPERS:
             subprocess.run([sys.executable, __file__, '--speed', str(n), '--alone', name, folder], check=True)
@@ -330,9 +348,10 @@ def speed_table(n=32_000_000, path=SPEED):
     frame = pd.DataFrame(read_rows(path))
     frame = frame[frame.events == n]
     sweeps = frame[frame.what == 'sweep'].pivot(index='turn', columns='name', values='wall')
-    memory = frame[frame.what == 'memory'].set_index('name')
+    memory = frame[frame.what == 'memory'].drop_duplicates('name', keep='last').set_index('name')
     ratios = sweeps.div(sweeps[SWEEPERS[-1]], axis=0)
-    return pd.DataFrame({'a sweep (s)': sweeps.median(), 'times implicit': ratios.median(),
+    last = frame[(frame.what == 'sweep') & (frame.turn == frame.turn.max())].set_index('name')
+    return pd.DataFrame({'a sweep (s)': sweeps.median(), 'times implicit': ratios.median(), 'loss at the end': last.loss,
                          'memory beside the events (MB)': memory.peak_mb - memory.data_mb}).loc[SWEEPERS]
 
 if __name__ == '__main__':
