@@ -1,9 +1,11 @@
 """The ledgers drawn: the ladder of methods, the book beside others, 32 million ratings."""
 import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.ticker import LogLocator
 from mfbook.holdout import COLORS
 import foreign
 import scale
+import turns
 from ledger import read
 
 GREY = '#767c86'
@@ -105,14 +107,15 @@ def foreign_table(path=foreign.PATH):
 # 32 million ratings
 
 GREYS = ['#767c86', '#8f959e', '#6a7078']     # of the peers; each can be read on white and on black
+LINE_COLORS = {**COLORS, 'field': 'C5'}           # by the last word of a name
 DASHES = ['-', (0, (4, 2)), (0, (1, 1))]      # of the first, second and third line of a color
 
-def line_styles(methods):
+def line_styles(methods, of_peers=()):
     "A color and a dash for each method: the peers are grey; a second line of a color is dashed."
     styles, peers, used = {}, 0, []
     for method in methods:
-        if scale.METHODS[method].package == 'mfbook':
-            color = kind = COLORS.get(method.split()[-1], 'C4')
+        if method not in of_peers:
+            color = kind = LINE_COLORS.get(method.split()[-1], 'C4')
         else:
             color, kind = GREYS[peers % len(GREYS)], 'grey'
             peers += 1
@@ -138,18 +141,30 @@ def apart(heights, gap):
 
 def plot_scale(n=scale.FULL, path=scale.PATH, ax=None):
     "Validation RMSE against seconds, a line a method: its best fit. Dotted, the best known."
+    logs = {method: row['log'] for method, row in scale.best_fits(n, path).items()}
+    of_peers = [method for method in logs if scale.METHODS[method].package != 'mfbook']
+    return plot_race(logs, scale.best_known(n, path), of_peers, ax)
+
+def plot_turns(n=scale.FULL, path=turns.PATH, ax=None):
+    "The last round of `turns.jsonl`, drawn alike."
+    logs = {name: [[seconds, error] for seconds, _, error in log] for name, log in turns.one_round(n, path).items()}
+    known = turns.best_known(n, path)
+    of_peers = [name for name in logs if scale.METHODS[turns.TURNS[name][0]].package != 'mfbook']
+    return plot_race(logs, known, of_peers, ax, top=1.055*known)
+
+def plot_race(logs, known, of_peers, ax=None, top=None):
+    "A line for each log of [seconds, validation RMSE], as far as its lowest; those `of_peers` in grey."
     if ax is None: _, ax = plt.subplots(figsize=(7.2, 4))
-    fits, known = scale.best_fits(n, path), scale.best_known(n, path)
-    logs = {method: until_lowest(row['log']) for method, row in fits.items()}
+    whole, logs = logs, {method: until_lowest(log) for method, log in logs.items()}
     ends = {method: log[-1] for method, log in logs.items()}
 
     worst = max(error for _, error in ends.values())
-    height = 1.8*max(worst - known, 0.01*known)
-    top = known + height
-    first = min(scale.seconds_to(row['log'], top) for row in fits.values())    # a line comes in
+    top = top or known + 1.8*max(worst - known, 0.01*known)
+    height = top - known
+    first = min(scale.seconds_to(log, top) for log in whole.values())    # a line comes in
     last = max(seconds for seconds, _ in ends.values())
 
-    styles = line_styles(fits)
+    styles = line_styles(logs, of_peers)
     for method, log in logs.items():
         color, dash = styles[method]
         ax.plot(*zip(*log), ls=dash, color=color, lw=1.6)
@@ -167,7 +182,9 @@ def plot_scale(n=scale.FULL, path=scale.PATH, ax=None):
                 textcoords='offset points', color=GREY, fontsize=8)
     ax.set(xscale='log', xlim=(first/1.4, 1.15*last), ylim=(known - 0.06*height, top),
            xlabel='seconds, preparation included', ylabel='RMSE on validation (stars)')
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.xaxis.set_major_formatter(lambda value, _: f'{value:g}')
+    ax.xaxis.set_minor_formatter('')
     return ax
 
 def scale_table(n=scale.FULL, path=scale.PATH):

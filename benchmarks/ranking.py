@@ -5,7 +5,7 @@ writes `ranking.jsonl`.
     MFBOOK_DATA=... python benchmarks/ranking.py            # the runs that are not in ranking.jsonl yet
     python benchmarks/ranking.py --only 'implicit ALS' --data ml-100k
     python benchmarks/ranking.py --table                    # what ranking.jsonl says
-    python benchmarks/ranking.py --speed 2000000            # sweeps on so many synthetic events, taking turns
+    python benchmarks/ranking.py --speed 32000000           # sweeps on so many synthetic events, taking turns; ranking_speed.jsonl
 
 Two protocols. 'new users': whole users are held out and folded in from 80% of their events (`split_users`). 'last event':
 each user's last event is the test, the one before it the validation (`split_last`). All other items compete, and
@@ -25,7 +25,7 @@ whatever the rating; and everything in the first 100,000 lines of Book-Crossing,
 implicit ratings. Of the last two, users and items with fewer than five events are taken out, again and again until none
 is left.
 """
-import argparse, os, sys, time
+import argparse, os, subprocess, sys, tempfile, time
 
 # before numpy, torch and the peers are loaded
 THREADS = ['OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS', 'RAYON_NUM_THREADS',
@@ -39,7 +39,8 @@ from typing import Callable, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from ledger import machine, ratings_sha256, read_rows, split_hash, write_rows
+from ledger import forget_peak, machine, peak_mb, ratings_sha256, read_rows, split_hash, write_rows
+from mfbook.compiled import CompiledImplicitALSSolver
 from mfbook.holdout import split_last
 from mfbook.implicit import (ImplicitALSSolver, ease, ease_scores, event_matrix, events_from_frame, events_from_ratings,
                              fit_bpr, fit_implicit_als, fold_in_events, list_quality, popular, scores_of_rows, split_users)
@@ -261,37 +262,97 @@ def table(path):
 
 # Speed
 
-def speed(n, k=64, rounds=5, threads=2):
-    "Seconds of sweeps of the book's iALS and the library's, taking turns; peak memory of each in a process of its own."
-    from mfbook.scale import synthetic_ratings
-    from implicit.cpu.als import AlternatingLeastSquares
-    from statistics import median
-    from threadpoolctl import threadpool_limits
-    torch.set_num_threads(threads)
-    events = once(synthetic_ratings(n).ratings)
-    X = csr(events)
-    X.data[:] = 11
-    XT = X.T.tocsr()
-    library = AlternatingLeastSquares(factors=k, regularization=.1, num_threads=threads)
-    g = np.random.default_rng(0)
-    P, Q = (.01*g.random((rows, k), dtype=np.float32) for rows in X.shape)
+SPEED = PATH.with_name('ranking_speed.jsonl')
+SPEED_K = 64
+SWEEPERS = ['compiled iALS, CG', 'iALS, CG', 'iALS, exact', 'implicit ALS, CG']     # the last with its default, three steps
 
-    def theirs():
+CONFIDENCE = 11                                     # the library's weight of an event, beside 1 of every other pair
+SAME = dict(unobserved_weight=1/(CONFIDENCE - 1), reg=.1/CONFIDENCE, reg_exp=0.)      # its objective with reg=0.1
+
+def sweeper(name, events):
+    "Two functions: one makes a sweep of a method over the events, one gives users' and items' factors for `SAME`."
+    threads = torch.get_num_threads()
+    if name != 'implicit ALS, CG':
+        if name == 'compiled iALS, CG':
+            few = events.take(slice(500))
+            CompiledImplicitALSSolver(MatrixFactorization(few, k=2), few).sweep()      # compiled, or read from the disk
+        model = MatrixFactorization(events, k=SPEED_K)
+        if name == 'compiled iALS, CG': solver = CompiledImplicitALSSolver(model, events, **SAME)
+        else: solver = ImplicitALSSolver(model, events, **SAME, cg_steps=2 if name == 'iALS, CG' else None)
+        return solver.sweep, lambda: [model.rows(side)[:, :-1] for side in ('user', 'item')]
+
+    from implicit.cpu.als import AlternatingLeastSquares
+    from threadpoolctl import threadpool_limits
+    X = csr(events)
+    X.data[:] = CONFIDENCE
+    XT = X.T.tocsr()
+    library = AlternatingLeastSquares(factors=SPEED_K, regularization=.1, num_threads=threads)
+    g = np.random.default_rng(0)
+    P, Q = (.01*g.random((rows, SPEED_K), dtype=np.float32) for rows in X.shape)
+    def sweep():
         with threadpool_limits(1, 'blas'):
-            library.solver(X, P, Q, .1, num_threads=threads)
             library.solver(XT, Q, P, .1, num_threads=threads)
-    solvers = {name: ImplicitALSSolver(MatrixFactorization(events, k=k), events, 0.1, 0.01, 0., cg_steps=steps)
-               for name, steps in (('iALS, exact', None), ('iALS, CG', 2))}
-    works = {name: solver.sweep for name, solver in solvers.items()} | {'implicit ALS': theirs}
-    took = {name: [] for name in works}
-    for _ in range(rounds):
-        for name, work in works.items():
-            start = time.perf_counter()
-            work()
-            took[name].append(time.perf_counter() - start)
-    base = median(took['implicit ALS'])
-    for name, seconds in took.items():
-        print(f'{name:14} {median(seconds):7.2f} s a sweep, {median(seconds)/base:.2f} of implicit ALS', np.round(seconds, 2))
+            library.solver(X, P, Q, .1, num_threads=threads)
+    scale = ((CONFIDENCE - 1)/CONFIDENCE)**.5
+    return sweep, lambda: [torch.from_numpy(scale*side) for side in (P, Q)]
+
+def objective(P, Q, events, chunk=2**20):
+    "What `SAME` minimizes, per event."
+    total = SAME['unobserved_weight']*((P.T @ P)*(Q.T @ Q)).sum(dtype=torch.float64)
+    total += SAME['reg']*(P.square().sum(dtype=torch.float64) + Q.square().sum(dtype=torch.float64))
+    for users, items in zip(events.users.split(chunk), events.items.split(chunk)):
+        total += (1 - torch.linalg.vecdot(P[users], Q[items])).square().sum(dtype=torch.float64)
+    return (total/len(events)).item()
+
+def clicks(n, folder):
+    "So many synthetic events, made once and then read: each process holds them and no more."
+    from mfbook.scale import synthetic_ratings
+    path = Path(folder)/f'{n}.pt'
+    if not path.exists(): torch.save(synthetic_ratings(n).ratings, path)
+    return once(torch.load(path, weights_only=False))
+
+def alone(name, n, folder):
+    "Peak memory (MB) that a method adds to the events, in this process."
+    torch.set_num_threads(os.cpu_count())
+    events = clicks(n, folder)
+    forget_peak()
+    before = peak_mb()
+    sweep, _ = sweeper(name, events)
+    for _ in range(2): sweep()
+    append(dict(what='memory', events=n, name=name, k=SPEED_K, data_mb=round(before), peak_mb=round(peak_mb())))
+
+def append(row):
+    about = {key: machine()[key] for key in ('threads', 'processor')}
+    write_rows(SPEED, [*read_rows(SPEED), dict(row, **about)])
+    print(row, flush=True)
+
+def speed(n, rounds=5):
+    "Sweeps that take turns in one process, seconds of clock and processor; then each method's memory in one of its own."
+    torch.set_num_threads(os.cpu_count())
+    with tempfile.TemporaryDirectory() as folder:
+        events = clicks(n, folder)
+        works = {name: sweeper(name, events) for name in SWEEPERS}
+        for turn in range(1, rounds + 1):
+            for name, (sweep, factors) in works.items():
+                start = time.perf_counter(), time.process_time()
+                sweep()
+                wall, cpu = time.perf_counter() - start[0], time.process_time() - start[1]
+                append(dict(what='sweep', events=n, name=name, k=SPEED_K, turn=turn, wall=wall, cpu=cpu,
+                            loss=objective(*factors(), events)))
+        del events, works
+        for name in SWEEPERS:
+            subprocess.run([sys.executable, __file__, '--speed', str(n), '--alone', name, folder], check=True)
+
+def speed_table(n=32_000_000, path=SPEED):
+    "A row a method: median seconds of a sweep, times implicit's in the same turn, and megabytes beside the events."
+    frame = pd.DataFrame(read_rows(path))
+    frame = frame[frame.events == n]
+    sweeps = frame[frame.what == 'sweep'].pivot(index='turn', columns='name', values='wall')
+    memory = frame[frame.what == 'memory'].drop_duplicates('name', keep='last').set_index('name')
+    ratios = sweeps.div(sweeps[SWEEPERS[-1]], axis=0)
+    last = frame[(frame.what == 'sweep') & (frame.turn == frame.turn.max())].set_index('name')
+    return pd.DataFrame({'a sweep (s)': sweeps.median(), 'times implicit': ratios.median(), 'loss at the end': last.loss,
+                         'memory beside the events (MB)': memory.peak_mb - memory.data_mb}).loc[SWEEPERS]
 
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__.split('\n\n')[0])
@@ -301,8 +362,10 @@ if __name__ == '__main__':
     parser.add_argument('--again', action='store_true', help='run anew what is there already')
     parser.add_argument('--table', action='store_true', help='print what is there')
     parser.add_argument('--speed', type=int, help='time sweeps on so many synthetic events')
+    parser.add_argument('--alone', nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.speed: speed(args.speed)
+    if args.alone: alone(args.alone[0], args.speed, args.alone[1])
+    elif args.speed: speed(args.speed)
     elif args.table: print(table(args.file).to_string())
     else:
         torch.set_num_threads(1)

@@ -268,7 +268,7 @@ class ImplicitALSSolver:
         self.reg_exp = float(reg_exp)
         self.cg_steps = None if cg_steps is None else int(cg_steps)
         self.n_events = len(train)
-        self.sides = event_sides(train)
+        self.sides = self._arrange(train)
         sizes = model.n_items, model.n_users       # of the other side
         self.counts = dict(zip(SIDES, rating_counts(train)))
         self.reg_weights = {}
@@ -319,6 +319,9 @@ def event_sides(events):
     by_item = arrange(items, users, ones, n_items, n_users, weights, most=ENTRIES)
     by_user = arrange(users, items, ones, n_users, n_items, weights, most=ENTRIES)
     return dict(user=by_user, item=by_item)
+
+@patch
+def _arrange(self:ImplicitALSSolver, events): return event_sides(events)
 
 # %% ../nbs/13_implicit.ipynb #ba4daec7
 @patch

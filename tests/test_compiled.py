@@ -1,4 +1,5 @@
 """Lesson 16's kernels against loops over single ratings in double precision; threads, resuming, the bound, no Numba, no cache."""
+import dataclasses
 import math
 import os
 import subprocess
@@ -12,8 +13,10 @@ from hypothesis import given, settings, strategies as st
 from scipy.sparse import csr_array
 
 import mfbook.compiled as compiled
-from mfbook.compiled import CompiledSGDSolver, MeanFieldSolver, fit_compiled_sgd, fit_mean_field, take_rows
+from mfbook.compiled import (CompiledImplicitALSSolver, CompiledSGDSolver, MeanFieldSolver, fit_compiled_implicit_als,
+                             fit_compiled_sgd, fit_mean_field, take_rows)
 from mfbook.holdout import rmse, split_random
+from mfbook.implicit import ImplicitALSSolver, events_from_ratings
 from mfbook.model import OTHER, SIDES, MatrixFactorization
 from mfbook.ratings import Ratings, load_sample
 from mfbook.runs import fit_sgd
@@ -342,3 +345,39 @@ starts = np.zeros(3, np.int64)
 compiled.count_ratings(np.array([1, 1], np.int32), starts)
 print(starts.tolist(), any('NUMBA_CACHE_DIR' in str(w.message) for w in said))
 ''') == '[0, 0, 2] True'
+
+# ---- clicks
+
+@pytest.mark.parametrize('counted', [False, True])
+def test_clicks_with_many_steps_are_solved_exactly(counted):
+    "By lesson 13's exact rows, with weights of 1 and with others."
+    events = events_from_ratings(load_sample().take(slice(4000)))
+    if counted: events = dataclasses.replace(events, values=1 + events.users.remainder(3).float())
+    models = [MatrixFactorization(events, k=6, seed=1) for _ in range(2)]
+    exact = ImplicitALSSolver(models[0], events)
+    ours = CompiledImplicitALSSolver(models[1], events, cg_steps=40)
+    for _ in range(2): losses = [solver.sweep()['loss'] for solver in (exact, ours)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    for side in ('user', 'item'):
+        torch.testing.assert_close(models[1].rows(side), models[0].rows(side), atol=2e-3, rtol=0)
+
+def test_two_steps_of_clicks_are_those_of_lesson_13():
+    events = events_from_ratings(load_sample())
+    events = dataclasses.replace(events, values=1 + events.items.remainder(2).float())
+    models = [MatrixFactorization(events, k=6, seed=1) for _ in range(2)]
+    theirs, ours = ImplicitALSSolver(models[0], events, cg_steps=2), CompiledImplicitALSSolver(models[1], events)
+    for _ in range(3): assert ours.sweep()['loss'] == pytest.approx(theirs.sweep()['loss'], rel=1e-5)
+    torch.testing.assert_close(models[1].rows('user'), models[0].rows('user'), atol=2e-4, rtol=0)
+
+def test_two_steps_of_clicks_lower_the_loss_alike_on_one_thread_and_two():
+    events = events_from_ratings(load_sample())
+    rows = {}
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        model = MatrixFactorization(events, k=8)
+        history = fit_compiled_implicit_als(model, events, sweeps=4, progress=False)
+        rows[threads] = model.rows('item')
+    torch.set_num_threads(1)
+    losses = [row['loss'] for row in history.rows]
+    assert sorted(losses, reverse=True) == losses and losses[-1] < .8*losses[0]
+    torch.testing.assert_close(rows[1], rows[2], atol=1e-4, rtol=0)      # torch adds the shared matrix in another order
