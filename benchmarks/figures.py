@@ -25,10 +25,11 @@ def ladder(**where):
 
 def plot_results(frame, ax=None):
     "RMSE against seconds: a dot a method with the span of its runs, its name beside it."
-    if ax is None: _, ax = plt.subplots(figsize=(7, 2.9))
+    if ax is None: _, ax = plt.subplots(figsize=(4.8, 3.2))
     seconds = frame.seconds.clip(lower=QUICK)
     ax.plot(seconds, frame.rmse, color=GREY, lw=0.8, ls=':')
-    second_lowest = frame.rmse.nsmallest(2).iloc[-1]
+    lowest_two = frame.rmse.nsmallest(2).index
+    quicker = seconds[lowest_two].idxmin()
 
     for name, row in frame.iterrows():
         x, color = seconds[name], COLORS[name]
@@ -36,12 +37,14 @@ def plot_results(frame, ax=None):
                 solid_capstyle='round')
         ax.plot(x, row.rmse, 'o', ms=9, color=color)
 
-        if row.rmse <= second_lowest:                 # the two lowest have room under them
+        ha = 'center'
+        if name in lowest_two:                        # they have room under them, to the left and to the right
             y, offset, va = row.lowest, -6, 'top'
+            ha = 'right' if name == quicker else 'left'
         else:
             y, offset, va = row.highest, 6, 'bottom'
         ax.annotate(f'{name}\n{row.rmse:.3f}', (x, y), (0, offset), textcoords='offset points',
-                    ha='center', va=va, color=color, fontweight='bold')
+                    ha=ha, va=va, color=color, fontweight='bold')
 
     ax.set(xscale='log', xlim=(QUICK/2, seconds.max()*3),
            xlabel='seconds to choose the settings and fit',

@@ -9,15 +9,18 @@ __all__ = ['ALSSolver', 'fit_als', 'tune_als']
 #| code-fold: true
 #| code-summary: "Show the imports of the module"
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import NamedTuple
 import math
 import numpy as np
+import pandas as pd
 import torch
 from scipy.sparse import csr_array
 from torch.nn.functional import embedding_bag
 from fastcore.basics import patch
 from .model import MatrixFactorization, OTHER, check_ratings, check_whole
-from .runs import float32_on_cpu, fit, own_grid, tune
+from .ratings import Ratings
+from .runs import History, float32_on_cpu, fit, own_grid, tune
 from .training import bias_regs, regularization_priors
 
 # %% ../nbs/09_als.ipynb #e22731aa
@@ -435,13 +438,13 @@ class ALSSolver:
     "Alternating least squares (Zhou et al. 2008): a sweep solves for all items, then all users."
     @float32_on_cpu()
     def __init__(self,
-                 model,                 # the `MatrixFactorization` to fill; starts from its users
-                 train,                 # `Ratings` to learn from
-                 reg:float=13.,         # L2 regularization of the factors, as in `fit_als`
-                 bias_reg:float=None,   # L2 regularization of the biases, as in `fit_als`
-                 per_rating:bool=False, # both count once for each rating of a row (ALS-WR), or once
-                 cg_steps:int=None,     # conjugate gradient steps from the old rows; None: exact
-                 sides:dict=None):      # `train` as `both_sides` arranges it, if already done
+                 model:MatrixFactorization, # the model to fill; starts from its users
+                 train:Ratings,             # ratings to learn from
+                 reg:float=13.,             # L2 regularization of the factors, as in `fit_als`
+                 bias_reg:float=None,       # L2 regularization of the biases, as in `fit_als`
+                 per_rating:bool=False,     # both count once for each rating of a row (ALS-WR), or once
+                 cg_steps:int=None,         # conjugate gradient steps from the old rows; None: exact
+                 sides:dict=None):          # `train` as `both_sides` arranges it, if already done
         check_ratings(model, 'train', train)
         regs = bias_regs(train, bias_reg, per_rating)
         _check_settings(reg, regs, cg_steps)
@@ -451,11 +454,11 @@ class ALSSolver:
         self.priors = regularization_priors(model, train, reg, regs, per_rating)
         self.cg_steps = None if cg_steps is None else int(cg_steps)
 
-    def state_dict(self):
+    def state_dict(self) -> dict:
         "Nothing: a sweep depends on the model alone."
         return {}
 
-    def load_state_dict(self, state): pass
+    def load_state_dict(self, state:dict) -> None: pass
 
 def _check_settings(reg, regs, cg_steps):
     "Refuse settings that cannot work, and say why."
@@ -483,7 +486,7 @@ def _update(self:ALSSolver, name):
 
 # %% ../nbs/09_als.ipynb #5eeb0a72
 @patch
-def sweep(self:ALSSolver):
+def sweep(self:ALSSolver) -> dict:
     "One pass over items and users: a dict with `train`, the RMSE of the training ratings."
     self._update('item')
     squared = self._update('user')
@@ -493,17 +496,18 @@ def sweep(self:ALSSolver):
 # %% ../nbs/09_als.ipynb #b7e1e01d
 #| code-fold: true
 #| code-summary: "Show fit_als and tune_als"
-def fit_als(model,                 # the `MatrixFactorization` to fill; starts from its users
-            train,                 # `Ratings` to learn from
-            valid=None,            # `Ratings` to stop by; without them all `sweeps` run
-            sweeps:int=20,         # passes over items and users, at most
-            reg:float=13.,         # L2 regularization of the factors, in standard deviations of the ratings
-            bias_reg:float=None,   # L2 regularization of the biases, counted in ratings; None: from the ratings
-            per_rating:bool=False, # both count once for each rating of a row (ALS-WR), or once
-            cg_steps:int=None,     # conjugate gradient steps from the old rows; None: exact rows
-            patience:int|None=5,   # sweeps without a better validation RMSE; None: run them all
-            checkpoint=None,       # a file to resume from if it is there, and to write to
-            progress:bool=None):   # a progress bar? None: on a terminal or in Jupyter, not under CI
+def fit_als(model:MatrixFactorization, # the model to fill; starts from its users
+            train:Ratings,            # ratings to learn from
+            valid:Ratings=None,       # ratings to stop by; without them all `sweeps` run
+            sweeps:int=20,            # passes over items and users, at most
+            reg:float=13.,            # L2 regularization of the factors, in standard deviations of the ratings
+            bias_reg:float=None,      # L2 regularization of the biases, counted in ratings; None: from the ratings
+            per_rating:bool=False,    # both count once for each rating of a row (ALS-WR), or once
+            cg_steps:int=None,        # conjugate gradient steps from the old rows; None: exact rows
+            patience:int|None=5,      # sweeps without a better validation RMSE; None: run them all
+            checkpoint:str|Path=None, # a file to resume from if it is there, and to write to
+            progress:bool=None        # a progress bar? None: on a terminal or in Jupyter, not under CI
+           ) -> History:
     """Fill `model` by alternating least squares (Zhou et al. 2008). Returns a `History`.
 
     It minimizes the sum of squared errors, plus `reg` times the squares of all factors, plus
@@ -517,12 +521,12 @@ def fit_als(model,                 # the `MatrixFactorization` to fill; starts f
     return fit(model, solver, train, valid, sweeps, patience, checkpoint=checkpoint,
                settings=settings, progress=progress)
 
-def tune_als(train,      # `Ratings` to learn from
-             valid,      # `Ratings` that choose
-             grid=None,  # list of dicts: `k`, and any setting of `fit_als`; None: `regularization_grid`
-             seed:int=0, # of the model
-             **settings  # settings that are the same for all
-            ):           # a frame, best first: settings, validation RMSE (last, best), seconds
+def tune_als(train:Ratings,    # ratings to learn from
+             valid:Ratings,    # ratings that choose
+             grid:list=None,   # list of dicts: `k`, and any setting of `fit_als`; None: `regularization_grid`
+             seed:int=0,       # of the model
+             **settings:object # settings that are the same for all
+            ) -> pd.DataFrame: # a frame, best first: settings, validation RMSE (last, best), seconds
     "Fit each setting of `grid` and rank them by the last sweep's validation RMSE."
     if grid is None: grid = own_grid(train, valid, settings)
     return tune(fit_als, train, valid, grid, seed=seed, **settings)

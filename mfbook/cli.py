@@ -519,7 +519,8 @@ def answer(words):
     return DONE
 
 # %% ../nbs/18_cli.ipynb #18000033
-def main(words:list=None): # what follows `mfbook` on the command line; None: the process's own
+def main(words:list=None  # what follows `mfbook` on the command line; None: the process's own
+        ) -> int:
     "The command `mfbook`. Returns the exit status: 0 done, 1 failed, 2 a bad line, 130 Ctrl-C."
     words = sys.argv[1:] if words is None else words
     try:

@@ -9,6 +9,8 @@ __all__ = ['CompiledSGDSolver', 'fit_compiled_sgd', 'MeanFieldSolver', 'fit_mean
 # %% ../nbs/16_compiled.ipynb #174cf533
 #| code-fold: true
 #| code-summary: "Show the imports of the module"
+from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 import math, warnings
 import numpy as np
@@ -19,7 +21,7 @@ from .gibbs import CENTER_ROWS, LEAST_NOISE, SCATTER_BEFORE
 from .implicit import ImplicitALSSolver, watch_ndcg
 from .model import OTHER, SIDES, MatrixFactorization, check_ratings, check_whole, rating_unit
 from .ratings import Ratings
-from .runs import course_of, fit, float32_on_cpu
+from .runs import History, course_of, fit, float32_on_cpu
 from .scale import check_shares
 from .training import SGDSolver, closed_form, cosine, standardized
 from .variational import PartialStart
@@ -205,14 +207,14 @@ class CompiledSGDSolver(SGDSolver):
     """
     def __init__(self,
                  model:MatrixFactorization, # the model to fill; training starts from what it holds
-                 train,                 # `Ratings` to learn from
-                 epochs:int=20,         # epochs of the whole run, which `schedule` is stretched over
-                 lr:float=0.03,         # the learning rate at the start
-                 reg:float=13.,         # L2 regularization of the factors, as in `SGDSolver`
-                 bias_reg:float=None,   # the same of the biases; None: from the ratings
-                 per_rating:bool=False, # both count once for each rating of a row, or once in all
-                 schedule=cosine,       # the learning rate's course, as in `SGDSolver`
-                 seed:int=0):           # of the users' order
+                 train:Ratings,             # ratings to learn from
+                 epochs:int=20,             # epochs of the whole run, which `schedule` is stretched over
+                 lr:float=0.03,             # the learning rate at the start
+                 reg:float=13.,             # L2 regularization of the factors, as in `SGDSolver`
+                 bias_reg:float=None,       # the same of the biases; None: from the ratings
+                 per_rating:bool=False,     # both count once for each rating of a row, or once in all
+                 schedule:Callable=cosine,  # the learning rate's course, as in `SGDSolver`
+                 seed:int=0):               # of the users' order
         super().__init__(model, train, epochs, lr, reg, bias_reg, per_rating, batch_size=1,
                          schedule=schedule, update=closed_form, seed=seed)
         csr = by_user(train)
@@ -221,14 +223,14 @@ class CompiledSGDSolver(SGDSolver):
 
 # %% ../nbs/16_compiled.ipynb #8e17d419
 @patch
-def users_in_turn(self:CompiledSGDSolver):
+def users_in_turn(self:CompiledSGDSolver) -> list:
     "The users with ratings in the epoch's random order, in blocks."
     rng = np.random.default_rng([self.seed, self.epoch])
     rated = np.flatnonzero(np.diff(self.csr.starts))
     return blocks_of(rng.permutation(rated), self.csr.starts)
 
 @patch
-def sweep(self:CompiledSGDSolver):
+def sweep(self:CompiledSGDSolver) -> dict:
     "One epoch. Returns the last learning rate, and the training RMSE, measured while learning."
     squared = 0.
     done = 0
@@ -252,19 +254,20 @@ def sweep(self:CompiledSGDSolver):
 #| code-fold: true
 #| code-summary: "Show fit_compiled_sgd"
 @float32_on_cpu()
-def fit_compiled_sgd(model,                  # the `MatrixFactorization` to fill; starts from what it holds
-                     train,                  # `Ratings` to learn from
-                     valid=None,             # `Ratings` to stop by; without them all `epochs` run
-                     epochs:int=20,          # passes over the training ratings, at most
-                     lr:float=0.03,          # the learning rate at the start
-                     reg:float=13.,          # L2 regularization of the factors, as in `SGDSolver`
-                     bias_reg:float=None,    # L2 regularization of the biases; None: from the ratings
-                     per_rating:bool=False,  # both count once for each rating of a row, or once in all
-                     schedule=cosine,        # share of the run done -> share of `lr`
-                     seed:int=0,             # of the users' order
-                     patience:int|None=5,    # epochs without a better validation RMSE; None: run all
-                     checkpoint=None,        # a file to resume from, and to write after every epoch
-                     progress:bool=None):    # a progress bar? None: where a person is watching
+def fit_compiled_sgd(model:MatrixFactorization, # the model to fill; starts from what it holds
+                     train:Ratings,            # ratings to learn from
+                     valid:Ratings=None,       # ratings to stop by; without them all `epochs` run
+                     epochs:int=20,            # passes over the training ratings, at most
+                     lr:float=0.03,            # the learning rate at the start
+                     reg:float=13.,            # L2 regularization of the factors, as in `SGDSolver`
+                     bias_reg:float=None,      # L2 regularization of the biases; None: from the ratings
+                     per_rating:bool=False,    # both count once for each rating of a row, or once in all
+                     schedule:Callable=cosine, # share of the run done -> share of `lr`
+                     seed:int=0,               # of the users' order
+                     patience:int|None=5,      # epochs without a better validation RMSE; None: run all
+                     checkpoint:str|Path=None, # a file to resume from, and to write after every epoch
+                     progress:bool=None        # a progress bar? None: where a person is watching
+                    ) -> History:
     "Fill `model` by Funk's SGD, one rating at a time, compiled. The best epoch's weights stay."
     solver = CompiledSGDSolver(model, train, epochs, lr, reg, bias_reg, per_rating, schedule, seed)
     settings = dict(method='compiled SGD', lr=lr, reg=reg, bias_reg=bias_reg, per_rating=per_rating,
@@ -523,12 +526,12 @@ class MeanFieldSolver:
     """
     @float32_on_cpu()
     def __init__(self,
-                 model,         # the `MatrixFactorization` to fill; starts from its users
-                 train,         # `Ratings` to learn from
-                 steps:int=2,   # of conjugate gradients for each row in each sweep
-                 start:int=2,   # sweeps without variances to begin with
-                 shares=(),     # of the users, growing, to begin with: (1/16, 1/4) for many millions of ratings
-                 seed:int=0):   # of who these users are
+                 model:MatrixFactorization, # the model to fill; starts from its users
+                 train:Ratings,   # ratings to learn from
+                 steps:int=2,     # of conjugate gradients for each row in each sweep
+                 start:int=2,     # sweeps without variances to begin with
+                 shares:tuple=(), # of the users, growing, to begin with: (1/16, 1/4) for many millions of ratings
+                 seed:int=0):     # of who these users are
         check_ratings(model, 'train', train)
         check_whole('steps', steps, 1)
         check_whole('start', start, 0)
@@ -583,7 +586,7 @@ def _update(self:MeanFieldSolver, side, weight, center):
     return [sum(part) for part in zip(*found)]
 
 @patch
-def n_ratings(self:MeanFieldSolver):
+def n_ratings(self:MeanFieldSolver) -> int:
     "The number of ratings that it learns from now."
     return len(self.halves['item'].csr.values)
 
@@ -610,7 +613,7 @@ def _prior(self:MeanFieldSolver, side):
     return weight.astype(np.float32), center.astype(np.float32)
 
 @patch
-def update_side(self:MeanFieldSolver, side):
+def update_side(self:MeanFieldSolver, side:str) -> float:
     "One side's prior, means and variances, and the noise. Returns the mean squared error."
     weight, center = self._prior(side)
     precision, squared, expected = self._update(side, weight, center)
@@ -632,7 +635,7 @@ START_REG = 3.              # L2 regularization of a sweep without variances, in
 START_BIAS_REG = 3.         # the same of its biases, counted in ratings
 
 @patch
-def extrapolate(self:MeanFieldSolver, side):
+def extrapolate(self:MeanFieldSolver, side:str) -> None:
     "Move the rows of one side on by 0, 1/2, 2/3, ... and at most 0.8 of their last step."
     rows = self.model.rows(side)
     share = min(MOST_EXTRAPOLATED, self.sweeps/(self.sweeps + 1))
@@ -660,7 +663,7 @@ def _bayes_sweep(self:MeanFieldSolver):
     return self.update_side('user')
 
 @patch
-def sweep(self:MeanFieldSolver):
+def sweep(self:MeanFieldSolver) -> dict:
     "One pass over items and users. Returns dict(noise=, train=), in units of the ratings."
     first = self.als_sweeps == self.sweeps == 0
     if first and self.shares: error = self._start_on_parts()
@@ -721,7 +724,7 @@ def _take_over(self:MeanFieldSolver, growth, lenders, asked, rng):
 #| code-fold: true
 #| code-summary: "Show how the state is saved and restored, and handed to lesson 11"
 @patch
-def state_dict(self:MeanFieldSolver):
+def state_dict(self:MeanFieldSolver) -> dict:
     "What the next sweep depends on, beside the model."
     return dict(noise_variance=self.noise_variance,
                 spread={side: torch.from_numpy(spread) for side, spread in self.spread.items()},
@@ -730,7 +733,7 @@ def state_dict(self:MeanFieldSolver):
                 sweeps=self.sweeps)
 
 @patch
-def load_state_dict(self:MeanFieldSolver, state):
+def load_state_dict(self:MeanFieldSolver, state:dict) -> None:
     "Go on from a `state_dict`."
     self.noise_variance = state['noise_variance']
     self.spread = {side: spread.numpy() for side, spread in state['spread'].items()}
@@ -739,24 +742,25 @@ def load_state_dict(self:MeanFieldSolver, state):
     self.sweeps = state['sweeps']
 
 @patch
-def partial_start(self:MeanFieldSolver):
+def partial_start(self:MeanFieldSolver) -> PartialStart:
     "What lesson 11's solver needs to go on from here: a `PartialStart`."
     user, item = (torch.diag_embed(torch.from_numpy(self.spread[side])) for side in SIDES)
     return PartialStart(self.noise_variance, item, share=1., user_covariances=user)
 
 # %% ../nbs/16_compiled.ipynb #8e54397e
 @float32_on_cpu()
-def fit_mean_field(model,               # the `MatrixFactorization` to fill; starts from its users
-                   train,               # `Ratings` to learn from
-                   valid=None,          # `Ratings` to stop by; without them all `sweeps` run
-                   sweeps:int=20,       # passes over the ratings, at most
-                   steps:int=2,         # of conjugate gradients for each row in each sweep
-                   start:int=2,         # sweeps without variances to begin with
-                   shares=(),           # of the users, growing, to begin with: (1/16, 1/4) for many millions
-                   seed:int=0,          # of who these users are
-                   patience:int|None=5, # sweeps without a better `valid` before it stops; None: run all
-                   checkpoint=None,     # a file to resume from, and to write after every sweep
-                   progress:bool=None): # a progress bar? None: where a person is watching
+def fit_mean_field(model:MatrixFactorization, # the model to fill; starts from its users
+                   train:Ratings,            # ratings to learn from
+                   valid:Ratings=None,       # ratings to stop by; without them all `sweeps` run
+                   sweeps:int=20,            # passes over the ratings, at most
+                   steps:int=2,              # of conjugate gradients for each row in each sweep
+                   start:int=2,              # sweeps without variances to begin with
+                   shares:tuple=(),          # of the users, growing, to begin with: (1/16, 1/4) for many millions
+                   seed:int=0,               # of who these users are
+                   patience:int|None=5,      # sweeps without a better `valid` before it stops; None: run all
+                   checkpoint:str|Path=None, # a file to resume from, and to write after every sweep
+                   progress:bool=None        # a progress bar? None: where a person is watching
+                  ) -> History:
     """Fill `model` by mean-field variational Bayes (Kim and Choi 2014), compiled. Returns a `History`.
 
     `noise` is the standard deviation of a rating around its prediction, `train` the RMSE on the training
@@ -873,18 +877,19 @@ class CompiledImplicitALSSolver(ImplicitALSSolver):
         rows = torch.from_numpy(rows) @ axes.T
         return torch.cat([rows, rows.new_zeros(len(rows), 1)], 1), torch.from_numpy(losses)
 
-def fit_compiled_implicit_als(model:MatrixFactorization,   # the model to fill; starts from its users
-                              train:Ratings,               # events to learn from; their values are weights
-                              valid:Ratings=None,          # events to stop by; without them all `sweeps` run
-                              sweeps:int=16,               # passes over items and users, at most
+def fit_compiled_implicit_als(model:MatrixFactorization, # the model to fill; starts from its users
+                              train:Ratings,             # events to learn from; their values are weights
+                              valid:Ratings=None,        # events to stop by; without them all `sweeps` run
+                              sweeps:int=16,             # passes over items and users, at most
                               unobserved_weight:float=0.1, # of every pair, beside the 1 of an event
-                              reg:float=0.01,              # L2 regularization of the factors
-                              reg_exp:float=1.,            # how it grows with a row's weight: from 0, not at all, to 1
-                              cg_steps:int=2,              # conjugate gradient steps from the old rows
-                              patience:int|None=5,         # sweeps without a better nDCG@100; None: run them all
-                              metric=None,                 # what to watch, as in `fit`; None: nDCG@100 of `valid`
-                              checkpoint=None,             # a file to resume from if it is there, and to write to
-                              progress:bool=None):         # a progress bar? None: where a person is watching
+                              reg:float=0.01,            # L2 regularization of the factors
+                              reg_exp:float=1.,          # how it grows with a row's weight: from 0, not at all, to 1
+                              cg_steps:int=2,            # conjugate gradient steps from the old rows
+                              patience:int|None=5,       # sweeps without a better nDCG@100; None: run them all
+                              metric:Callable=None,      # what to watch, as in `fit`; None: nDCG@100 of `valid`
+                              checkpoint:str|Path=None,  # a file to resume from if it is there, and to write to
+                              progress:bool=None         # a progress bar? None: where a person is watching
+                             ) -> History:
     """Fill `model` from events by implicit ALS (Rendle et al. 2021), compiled. Returns a `History`.
 
     As `fit_implicit_als` of lesson 13 with `cg_steps`. ValueError for settings out of range, ImportError without Numba.

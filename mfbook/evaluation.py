@@ -9,13 +9,14 @@ __all__ = ['squared_errors', 'bootstrap', 'interval', 'slices', 'calibration', '
 # %% ../nbs/06_evaluation.ipynb #1cc01efe
 #| code-fold: true
 #| code-summary: "Show the imports of the module"
+from collections.abc import Callable
 from dataclasses import dataclass
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
 from .holdout import COLORS, mae, rating_counts
-from .ratings import check_same_ids
+from .ratings import Ratings, check_same_ids
 
 # %% ../nbs/06_evaluation.ipynb #d2483147
 #| code-fold: true
@@ -25,8 +26,9 @@ def _check_some(test):
     if not len(test): raise ValueError('there are no test ratings.')
 
 # %% ../nbs/06_evaluation.ipynb #e075b38b
-def squared_errors(models:dict, # name -> anything with `predict(ratings)`
-                   test):       # the `Ratings` to predict
+def squared_errors(models:dict,  # name -> anything with `predict(ratings)`
+                   test:Ratings  # the ratings to predict
+                  ) -> pd.DataFrame:
     "A frame with a row per user in `test`: their number of ratings `n`, and each model's sum of squared errors."
     _check_some(test)
     def per_user(x):
@@ -42,10 +44,11 @@ def squared_errors(models:dict, # name -> anything with `predict(ratings)`
     return frame[frame.n > 0]
 
 # %% ../nbs/06_evaluation.ipynb #73121776
-def bootstrap(sums,            # (n_users, m) one row of sums for each user
-              statistic,       # what is of interest: sums over users (m,) -> (s,)
-              n:int=1000,      # how often to draw the users again
-              seed:int=0):     # of the draws
+def bootstrap(sums:np.ndarray|pd.DataFrame,  # (n_users, m) one row of sums for each user
+              statistic:Callable,            # what is of interest: sums over users (m,) -> (s,)
+              n:int=1000,                    # how often to draw the users again
+              seed:int=0                     # of the draws
+             ) -> np.ndarray:                # (n, s)
     "The statistic on `n` draws of the users with replacement: (n, s) (Efron 1979). All columns see the same draws."
     sums = np.asarray(sums, dtype=float)
     if not len(sums): raise ValueError('there are no users to draw from.')
@@ -58,8 +61,9 @@ def bootstrap(sums,            # (n_users, m) one row of sums for each user
     return np.stack(draws)
 
 # %% ../nbs/06_evaluation.ipynb #c3e4b7fc
-def interval(draws,             # (n, s), as of `bootstrap`
-             level:float=0.95): # share of the draws that lie inside
+def interval(draws:np.ndarray,  # (n, s), as of `bootstrap`
+             level:float=0.95   # share of the draws that lie inside
+            ) -> np.ndarray:    # (2, s)
     "The middle `level` of the draws: (2, s), lower and upper ends."
     lower = (1 - level)/2
     upper = (1 + level)/2
@@ -113,11 +117,12 @@ def _slice_of(train, test, by):
     raise ValueError(f"by is {by!r}; it must be 'time of the rating' or one of {list(SLICES)}.")
 
 # %% ../nbs/06_evaluation.ipynb #2ddf0d46
-def slices(models:dict,               # name -> anything with `predict(ratings)`
-           train,                     # the `Ratings` they were fitted on
-           test,                      # the `Ratings` to slice
-           by='ratings of the item',  # or 'ratings of the user', or 'time of the rating'
-           n:int=200):                # draws of the users
+def slices(models:dict,                   # name -> anything with `predict(ratings)`
+           train:Ratings,                 # the ratings they were fitted on
+           test:Ratings,                  # the ratings to slice
+           by:str='ratings of the item',  # or 'ratings of the user', or 'time of the rating'
+           n:int=200                      # draws of the users
+          ) -> pd.DataFrame:
     """RMSE of each model in each slice of the test ratings, with 95% intervals over users: a row per slice and model.
 
     ValueError if there are no test ratings, or, to slice by time, no timestamps."""
@@ -158,13 +163,14 @@ def plot_slices(frame, by, ax=None):
         ax.vlines(places, own.lo, own.hi, color=color, lw=1.4)
         ax.plot(places, own.rmse, 'o-', ms=4, lw=1.4, color=color, label=model)
     ax.set(xticks=range(len(names)), xlabel=by, ylabel='RMSE')
-    ax.set_xticklabels(names, rotation=30 if len(names) > 4 else 0, fontsize=8)
+    ax.set_xticklabels(names, rotation=30 if len(names) > 4 else 0)
     return ax
 
 # %% ../nbs/06_evaluation.ipynb #0dc14561
 def calibration(models:dict,   # name -> anything with `predict(ratings)`
-                test,          # the `Ratings` to predict
-                bins:int=10):  # equally large bins of the prediction
+                test:Ratings,  # the ratings to predict
+                bins:int=10    # equally large bins of the prediction
+               ) -> pd.DataFrame:
     """Mean prediction and mean rating in each bin of the prediction: a frame with a row per model and bin.
 
     ValueError if there are no test ratings."""
@@ -199,10 +205,11 @@ def plot_calibration(frame, ax=None):
 # %% ../nbs/06_evaluation.ipynb #65de8f36
 #| code-fold: true
 #| code-summary: "Show how the worst films are found"
-def worst_films(model,               # anything with `predict(ratings)`
-                test,                # the `Ratings` to predict
-                min_ratings:int=5,   # test ratings that a film must have
-                n:int=10):           # films, at most
+def worst_films(model:object,       # anything with `predict(ratings)`
+                test:Ratings,       # the ratings to predict
+                min_ratings:int=5,  # test ratings that a film must have
+                n:int=10            # films, at most
+               ) -> pd.DataFrame:
     "The films with the largest RMSE, by title: a frame, worst first."
     predicted = model.predict(test).numpy()
     frame = pd.DataFrame(dict(item=test.items.numpy(), rating=test.values.numpy(), predicted=predicted))
@@ -255,8 +262,9 @@ def _distinct(items, name):
     return array, kind
 
 # %% ../nbs/06_evaluation.ipynb #876fe23a
-def list_metrics(listed,     # the recommended items, best first: codes, or raw ids
-                 relevant):  # the items that would have been right, in any order
+def list_metrics(listed:list|torch.Tensor,   # (n,) the recommended items, best first: codes, or raw ids
+                 relevant:list|torch.Tensor  # (m,) the items that would have been right, in any order
+                ) -> dict:
     """Precision, recall, nDCG (Järvelin and Kekäläinen 2002, binary gains) and reciprocal rank of one list.
 
     ValueError if an item stands twice, or if one side has numbers and the other strings."""
@@ -304,11 +312,12 @@ def _relevant_ratings(test, relevant):
                      'relevant= says from which rating on an item counts.')
 
 # %% ../nbs/06_evaluation.ipynb #b0dcfedf
-def ranking(model,                 # anything with `scores(user)`
-            train,                 # `Ratings`: what each user rated here is left out of their list
-            test,                  # `Ratings` to find
-            k:int=10,              # length of the lists
-            relevant:float=None):  # rating from which a test item is a hit; None: in the top third of the scale
+def ranking(model:object,  # anything with `scores(user)`
+            train:Ratings, # `Ratings`: what each user rated here is left out of their list
+            test:Ratings,  # ratings to find
+            k:int=10,      # length of the lists
+            relevant:float=None # rating from which a test item is a hit; None: in the top third of the scale
+           ) -> pd.DataFrame:
     "The list metrics of each user with a relevant test rating, a frame; every item outside `train` may be listed."
     check_same_ids(train, test)
     if hasattr(model, 'check_codes'): model.check_codes(test)
@@ -348,7 +357,7 @@ class Report:
         return [f'{value:.4f} [{low:.4f}, {high:.4f}]'
                 for value, low, high in columns.to_numpy()]
 
-    def short(self):
+    def short(self) -> pd.DataFrame:
         "The table as people read it: a column per model, intervals in brackets, four digits."
         table = self.table
         rows = {'RMSE [95%]': self._with_interval('rmse'),
@@ -362,7 +371,7 @@ class Report:
     def __repr__(self): return f'{self.short().to_string()}\n{self.note}'.rstrip()
     def _repr_html_(self): return self.short()._repr_html_() + (f'<p>{self.note}</p>' if self.note else '')
 
-    def plot(self):
+    def plot(self) -> np.ndarray:  # (2, 2) axes
         "Errors by user and by film, calibration, and the RMSE of each model with its interval."
         axs = plt.subplots(2, 2, figsize=(7, 6))[1]
         for ax, (by, frame) in zip(axs[0], self.by.items()):
@@ -425,13 +434,14 @@ def _add_list_metrics(table, models, train, test, k, relevant):
     return ''
 
 # %% ../nbs/06_evaluation.ipynb #47bf9fc2
-def report(models:dict,          # name -> anything with `predict(ratings)` and `scores(user)`
-           train,                # the `Ratings` they were fitted on
-           test,                 # the `Ratings` to compare them on
-           reference:str=None,   # the model that others are compared with; None takes the first but the mean
-           k:int=10,             # length of the lists
-           n:int=1000,           # draws of the users
-           relevant:float=None): # as in `ranking`
+def report(models:dict,        # name -> anything with `predict(ratings)` and `scores(user)`
+           train:Ratings,      # the ratings they were fitted on
+           test:Ratings,       # the ratings to compare them on
+           reference:str=None, # the model that others are compared with; None takes the first but the mean
+           k:int=10,           # length of the lists
+           n:int=1000,         # draws of the users
+           relevant:float=None # as in `ranking`
+          ) -> Report:
     "Compare models on one test set: RMSE, MAE and list metrics, with 95% intervals over users, paired for differences."
     if reference is None:
         but_the_mean = [name for name in models if name != 'mean']

@@ -46,15 +46,17 @@ def _often(flags, least):
     return flags.loc[:, flags.sum() >= least].reset_index(drop=True)
 
 # %% ../nbs/12_features.ipynb #5a584a74
-def genres(ratings,               # `Ratings` with films
-           least:int=FEWEST_ROWS): # films that a genre must have
+def genres(ratings:Ratings,       # ratings with films
+           least:int=FEWEST_ROWS  # films that a genre must have
+          ) -> Features:
     "A feature for each genre, 1 for its films and 0 for others: `Features` of items."
     movies = _movies_of(ratings, 'genres')
     flags = movies['genres'].str.get_dummies('|').astype(float)
     flags[movies['genres'].isna()] = np.nan
     return Features(None, _often(flags.add_prefix('genre='), least))
 
-def years(ratings): # `Ratings` with films
+def years(ratings:Ratings  # ratings with films
+         ) -> Features:
     "The year in which each film came out: `Features` of items."
     movies = _movies_of(ratings, 'year')
     year = pd.to_numeric(movies['year']).astype('Float64').to_numpy(float, na_value=np.nan)
@@ -94,12 +96,13 @@ def _words_in(column):
     return {word for cell in column.dropna() for word in str(cell).split('|')}
 
 # %% ../nbs/12_features.ipynb #a595c7ba
-def columns(ratings,                # `Ratings` whose codes the rows are to follow
-            side:str,               # 'user' or 'item'
-            table,                  # a table with a row for each user or item, in any order
-            names=None,             # its columns to take; None: all but the ids
-            id:str=None,            # the column of raw ids; None: 'userId' or 'movieId'
-            least:int=FEWEST_ROWS): # users or items that a word must describe
+def columns(ratings:Ratings,       # ratings whose codes the rows are to follow
+            side:str,              # 'user' or 'item'
+            table:object,          # a table with a row for each user or item, in any order
+            names:list=None,       # its columns to take; None: all but the ids
+            id:str=None,           # the column of raw ids; None: 'userId' or 'movieId'
+            least:int=FEWEST_ROWS  # users or items that a word must describe
+           ) -> Features:
     """Features from a table of your own: `Features` of one side.
 
     A column of numbers is a feature; one of words is a feature for each word, 'gender=F' for example.
@@ -116,7 +119,8 @@ def columns(ratings,                # `Ratings` whose codes the rows are to foll
     return Features(features, None) if side == 'user' else Features(None, features)
 
 # %% ../nbs/12_features.ipynb #a51b5db8
-def combine(*features): # `Features` of the same ratings
+def combine(*features:Features  # `Features` of the same ratings
+           ) -> Features:
     "All of these features together. ValueError if two have one name."
     together = []
     for n, side in enumerate(SIDES):
@@ -157,8 +161,9 @@ def _pattern(vectors, name='pattern'):
 
 # %% ../nbs/12_features.ipynb #0ec4ac15
 @float32_on_cpu()
-def who_rated_what(train,    # `Ratings` to learn from; their values are not looked at
-                   n:int=16): # features of each row; fewer on a side with fewer than 40 rows for each
+def who_rated_what(train:Ratings, # ratings to learn from; their values are not looked at
+                   n:int=16       # features of each row; fewer on a side with fewer than 40 rows for each
+                  ) -> Features:
     "What the pattern of ratings says of users and of items: singular vectors, as `Features` of both."
     cells = torch.stack([train.users, train.items])
     ones = torch.ones(len(train), dtype=torch.float64)
@@ -167,7 +172,8 @@ def who_rated_what(train,    # `Ratings` to learn from; their values are not loo
     U, V = _singular_vectors(table, n)
     return Features(_pattern(U), _pattern(V))
 
-def activity(train): # `Ratings` to learn from; their values are not looked at
+def activity(train:Ratings  # ratings to learn from; their values are not looked at
+            ) -> Features:
     "How often each user and item is rated: the logarithm of 1 + the number, as `Features` of both."
     tables = []
     for codes, n in ((train.users, train.n_users), (train.items, train.n_items)):
@@ -191,8 +197,9 @@ def _means(rated, table):
     return pd.DataFrame(means, columns=[f'mean {name}' for name in table])
 
 # %% ../nbs/12_features.ipynb #169b7f0e
-def averages(train,     # `Ratings` to learn from; their values are not looked at
-             features): # `Features` of what they rated, or of who rated it
+def averages(train:Ratings,     # ratings to learn from; their values are not looked at
+             features:Features  # `Features` of what they rated, or of who rated it
+            ) -> Features:
     "For each user the mean features of the films they rated, for each film those of its raters."
     ones = np.ones(len(train))
     rated = csr_matrix((ones, (train.users.numpy(), train.items.numpy())),
@@ -225,8 +232,9 @@ def _weighted(count):
     return weighted
 
 # %% ../nbs/12_features.ipynb #65dd4aac
-def tags(train,    # `Ratings` with MovieLens's tags
-         n:int=8): # features at most; fewer if fewer than 40 films for each have tags
+def tags(train:Ratings,  # ratings with MovieLens's tags
+         n:int=8         # features at most; fewer if fewer than 40 films for each have tags
+        ) -> Features:
     """What people wrote of films, in few numbers: `Features` of items.
 
     Singular vectors of a table of films and words, where rare words weigh more. Tags count that were
@@ -294,8 +302,9 @@ def _unknown(name, names):
 # %% ../nbs/12_features.ipynb #09dc2488
 @patch
 def prior_given(self:MatrixFactorization,
-                side:str,      # 'user' or 'item'
-                facts:dict):   # what is known of somebody new: {'age': 31, 'gender': 'F'}
+                side:str,   # 'user' or 'item'
+                facts:dict  # what is known of somebody new: {'age': 31, 'gender': 'F'}
+               ) -> Prior:
     """The `Prior` of a new row of which some features are known; the others are averaged over.
 
     ValueError for a model that was fitted without features of this side, and for one it does not know.

@@ -8,7 +8,9 @@ __all__ = ['Draws', 'GibbsSolver', 'fit_gibbs', 'effective_size', 'coverage']
 # %% ../nbs/10_gibbs.ipynb #85657104
 #| code-fold: true
 #| code-summary: "Show what the module imports"
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 import math
 import numpy as np
@@ -20,7 +22,8 @@ from .als import (ALSSolver, RowPrior, both_sides, cholesky, draw_dual, lookup_t
                         update_rows)
 from .model import (SIDES, FeaturePrior, MatrixFactorization, check_ratings, check_whole, predict_pairs,
                           rating_unit)
-from .runs import float32_on_cpu, fit, whole_file
+from .ratings import Ratings
+from .runs import History, float32_on_cpu, fit, whole_file
 
 # %% ../nbs/10_gibbs.ipynb #dda49eb9
 def draw_rows(side,      # a `Side` of lesson 09
@@ -169,7 +172,9 @@ class Draws:
     def __len__(self): return len(self.user)
     def __repr__(self): return f'{len(self)} draws of {self.model}'
 
-    def predict(self, ratings):
+    def predict(self,
+                ratings:Ratings
+               ) -> torch.Tensor:  # (S, n)
         "Every draw's predictions for `ratings`: (S, n), in units of the ratings, unclamped."
         self.model.check_codes(ratings)
         predictions = []
@@ -259,13 +264,13 @@ class GibbsSolver:
     "A chain of draws. In the burn-in the model holds the last one, after it the mean of all since."
     @float32_on_cpu()
     def __init__(self,
-                 model,           # the `MatrixFactorization` to fill; the chain starts from it
-                 train,           # `Ratings` to learn from
-                 burn_in:int=20,  # sweeps at the start that are not averaged
-                 keep=(),         # numbers of the sweeps, from 1, whose draws are kept
-                 features=None,   # tables of users and of items, for the prior mean (lesson 12)
-                 start:int=2,     # sweeps of ALS to begin with, before the first draw
-                 seed:int=0):     # of the draws: the same seed gives the same chain
+                 model:MatrixFactorization, # the model to fill; the chain starts from it
+                 train:Ratings,             # ratings to learn from
+                 burn_in:int=20,            # sweeps at the start that are not averaged
+                 keep:Iterable=(),          # numbers of the sweeps, from 1, whose draws are kept
+                 features:tuple=None,       # tables of users and of items, for the prior mean (lesson 12)
+                 start:int=2,               # sweeps of ALS to begin with, before the first draw
+                 seed:int=0):               # of the draws: the same seed gives the same chain
         check_ratings(model, 'train', train)
         check_whole('burn_in', burn_in, 0)
         check_whole('start', start, 0)
@@ -295,7 +300,7 @@ class GibbsSolver:
 
 # %% ../nbs/10_gibbs.ipynb #6e3d10cd
 @patch
-def sweep(self:GibbsSolver):
+def sweep(self:GibbsSolver) -> dict:
     "The items with their prior, the users with theirs, the noise. Returns dict(noise=, train=)."
     if self.sweeps < self.start: return self._als_sweep()
     rng = np.random.default_rng([self.seed, self.sweeps])
@@ -411,7 +416,7 @@ def _leave(self:GibbsSolver, side, rows, weights, overall, precision):
 #| code-fold: true
 #| code-summary: "Show the state of a chain"
 @patch
-def state_dict(self:GibbsSolver):
+def state_dict(self:GibbsSolver) -> dict:
     "What the next sweep depends on."
     return dict(
         sweeps=self.sweeps,
@@ -422,7 +427,7 @@ def state_dict(self:GibbsSolver):
         kept=list(self.kept))
 
 @patch
-def load_state_dict(self:GibbsSolver, state):
+def load_state_dict(self:GibbsSolver, state:dict) -> None:
     "Go on from a `state_dict`."
     self.sweeps = state['sweeps']
     self.rows = dict(state['rows'])
@@ -432,7 +437,7 @@ def load_state_dict(self:GibbsSolver, state):
     self.kept = list(state['kept'])
 
 @patch
-def draws(self:GibbsSolver):
+def draws(self:GibbsSolver) -> Draws:
     "The draws that were kept, as `Draws`."
     if not self.kept:
         raise ValueError('no draw was kept; the sweeps in `keep` have not come yet.')
@@ -442,18 +447,19 @@ def draws(self:GibbsSolver):
 # %% ../nbs/10_gibbs.ipynb #8ae3f210
 #| code-fold: true
 #| code-summary: "Show fit_gibbs, which runs the chain in the loop of lesson 05"
-def fit_gibbs(model,                 # the `MatrixFactorization` to fill; the chain starts from it
-              train,                 # `Ratings` to learn from
-              valid=None,            # `Ratings` to watch
-              sweeps:int=150,        # passes over the ratings, each through items and users
-              burn_in:int=20,        # sweeps at the start that are not averaged
-              keep:int=30,           # draws kept for the error bars, evenly spaced
-              features=None,         # tables of users and of items, for the prior mean (lesson 12)
-              start:int=2,           # sweeps of ALS to begin with, before the first draw
-              seed:int=0,            # of the draws: the same seed gives the same chain
-              patience:int|None=None,# sweeps without a better `valid` before it stops; None: run all
-              checkpoint=None,       # a file to resume from, and to write after every ten sweeps
-              progress:bool=None):   # a progress bar? None: where a person is watching
+def fit_gibbs(model:MatrixFactorization, # the model to fill; the chain starts from it
+              train:Ratings,             # ratings to learn from
+              valid:Ratings=None,        # ratings to watch
+              sweeps:int=150,            # passes over the ratings, each through items and users
+              burn_in:int=20,            # sweeps at the start that are not averaged
+              keep:int=30,               # draws kept for the error bars, evenly spaced
+              features:tuple=None,       # tables of users and of items, for the prior mean (lesson 12)
+              start:int=2,               # sweeps of ALS to begin with, before the first draw
+              seed:int=0,                # of the draws: the same seed gives the same chain
+              patience:int|None=None,    # sweeps without a better `valid` before it stops; None: run all
+              checkpoint:str|Path=None,  # a file to resume from, and to write after every ten sweeps
+              progress:bool=None         # a progress bar? None: where a person is watching
+             ) -> History:
     """Fill `model` with the posterior mean by Gibbs sampling (Salakhutdinov and Mnih 2008).
 
     Returns a `History`; its `draws` are `Draws`, for error bars. `noise` is the overall noise, `train`
@@ -488,7 +494,8 @@ def fit_gibbs(model,                 # the `MatrixFactorization` to fill; the ch
 ALS_START = dict(reg=0.03, bias_reg=0.02, per_rating=True)
 
 # %% ../nbs/10_gibbs.ipynb #180fa88e
-def effective_size(x): # (n,) one number a sweep
+def effective_size(x:np.ndarray|list  # (n,) one number a sweep
+                  ) -> float:
     "How many independent draws they are worth: n / (1 + 2 * autocorrelations until the first below 0)."
     x = np.asarray(x, dtype=float) - np.mean(x)
     if not x.any(): raise ValueError('all numbers are the same: nothing was drawn.')
@@ -505,8 +512,9 @@ def effective_size(x): # (n,) one number a sweep
 #| code-summary: "Show the mean and the spread of the draws"
 @patch
 def spread(self:Draws,
-           ratings,                # `Ratings` in the codes of the model
-           batch_size:int=2**16):  # how many of them at a time
+           ratings:Ratings,      # ratings in the codes of the model
+           batch_size:int=2**16  # how many of them at a time
+          ) -> tuple:            # (n,) and (n,)
     "Mean and standard deviation of the draws' predictions: two of (n,), in units of the ratings."
     if not len(ratings): raise ValueError('no ratings to predict.')
     if len(self) < 2: raise ValueError('there is one draw only; a spread needs two or more.')
@@ -523,8 +531,9 @@ def spread(self:Draws,
 @float32_on_cpu()
 
 def interval(self:Draws,
-             ratings,          # `Ratings` in the codes of the model
-             level:float=0.9): # the probability that a rating lies inside, between 0 and 1
+             ratings:Ratings,   # ratings in the codes of the model
+             level:float=0.9    # the probability that a rating lies inside, between 0 and 1
+            ) -> torch.Tensor:  # (2, n)
     "Lower and upper ends for each rating: (2, n), clamped to the rating range."
     if not 0 < level < 1:
         raise ValueError(f'level is {level}; it must lie between 0 and 1, 0.9 for example.')
@@ -541,7 +550,7 @@ def interval(self:Draws,
 #| code-fold: true
 #| code-summary: "Show how draws are saved"
 @patch
-def save(self:Draws, path):
+def save(self:Draws, path:str|Path) -> None:
     "Write the draws as a safetensors file, whole or not at all. The model has a `save` of its own."
     tensors = dict(user=self.user, item=self.item, noise_sd=self.noise_sd)
     with whole_file(path) as tmp: save_file(tensors, tmp)
@@ -551,8 +560,9 @@ def save(self:Draws, path):
 #| code-summary: "Show how draws are loaded"
 @patch(cls_method=True)
 def load(cls:Draws,
-         path,   # a file that `Draws.save` wrote
-         model): # the model that was fitted with them
+         path:str|Path,             # a file that `Draws.save` wrote
+         model:MatrixFactorization  # the model that was fitted with them
+        ) -> Draws:
     "The draws saved at `path`, around `model`. ValueError says what is wrong with the file."
     tensors = {}
     try:
@@ -573,9 +583,10 @@ def load(cls:Draws,
     return cls(model, **tensors)
 
 # %% ../nbs/10_gibbs.ipynb #39a73d0d
-def coverage(draws,   # `Draws` of a chain
-             test,    # `Ratings`
-             levels): # probabilities between 0 and 1
+def coverage(draws:Draws,            # `Draws` of a chain
+             test:Ratings,           # the ratings to look at
+             levels:np.ndarray|list  # (m,) probabilities between 0 and 1
+            ) -> np.ndarray:         # (m,)
     "The share of the ratings of `test` inside the interval of each level: (len(levels),)."
     shares = []
     for level in levels:

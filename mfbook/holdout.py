@@ -9,8 +9,8 @@ __all__ = ['rmse', 'mae', 'rating_counts', 'Split', 'split_random', 'bias_regula
 # %% ../nbs/03_holdout.ipynb #57f31911
 #| code-fold: true
 #| code-summary: "Show the imports of the module"
-from collections import namedtuple
 from dataclasses import replace
+from typing import NamedTuple
 import math
 import numpy as np
 import pandas as pd
@@ -48,18 +48,21 @@ def _errors(pred, target):
     return pred - target
 
 # %% ../nbs/03_holdout.ipynb #fba57138
-def rmse(pred,    # (n,) predictions, tensor or array
-         target): # (n,) true ratings, or a `Ratings`
+def rmse(pred:torch.Tensor|np.ndarray,           # (n,) predictions, tensor or array
+         target:torch.Tensor|np.ndarray|Ratings  # (n,) true ratings, or a `Ratings`
+        ) -> float:
     "Root mean squared error over all ratings at once, in units of the ratings. Computed in float64."
     return _errors(pred, target).square().mean().sqrt().item()
 
-def mae(pred,    # (n,) predictions, tensor or array
-        target): # (n,) true ratings, or a `Ratings`
+def mae(pred:torch.Tensor|np.ndarray,           # (n,) predictions, tensor or array
+        target:torch.Tensor|np.ndarray|Ratings  # (n,) true ratings, or a `Ratings`
+       ) -> float:
     "Mean absolute error over all ratings at once, in units of the ratings. Computed in float64."
     return _errors(pred, target).abs().mean().item()
 
 # %% ../nbs/03_holdout.ipynb #416a00f2
-def rating_counts(ratings:Ratings):
+def rating_counts(ratings:Ratings
+                 ) -> tuple:  # (n_users,) and (n_items,)
     "How many ratings each user and each item has: two int64 tensors, (n_users,) and (n_items,)."
     by_user = torch.bincount(ratings.users, minlength=ratings.n_users)
     by_item = torch.bincount(ratings.items, minlength=ratings.n_items)
@@ -109,11 +112,16 @@ def _times(ratings):
 # %% ../nbs/03_holdout.ipynb #6cee5ffb
 #| code-fold: true
 #| code-summary: "Show what a split prints"
-class Split(namedtuple('Split', 'train valid test')):
+class _Parts(NamedTuple):
+    train: Ratings   # to learn from
+    valid: Ratings   # to choose settings by
+    test: Ratings    # to judge by, once
+
+class Split(_Parts):
     "Train, validation and test `Ratings` in the same codes; prints what train has not seen."
     note = ''   # how the split was made
 
-    def summary(self):
+    def summary(self) -> pd.DataFrame:
         "One row per part. `new`: without a rating in train; `their ratings`: of a new user or a new item."
         train_users, train_items = rating_counts(self.train)
         user_is_new = train_users == 0
@@ -138,9 +146,10 @@ class Split(namedtuple('Split', 'train valid test')):
 
 # %% ../nbs/03_holdout.ipynb #d9f7046b
 def split_random(ratings:Ratings,
-                 valid:float=0.1, # share of the ratings for validation, 0 for none
-                 test:float=0.1,  # share of the ratings for test
-                 seed:int=0):     # the same seed gives the same split
+                 valid:float=0.1,  # share of the ratings for validation, 0 for none
+                 test:float=0.1,   # share of the ratings for test
+                 seed:int=0        # the same seed gives the same split
+                ) -> Split:
     "Split by chance: every rating has the same odds, whoever and whenever it is from."
     n_valid, n_test = _sizes(len(ratings), valid, test)
     shuffled = torch.randperm(len(ratings), generator=_generator(seed), device='cpu')
@@ -205,7 +214,7 @@ def _bounded_reg(noise, variance):
     return min(max(noise/variance, LEAST_REG), MOST_REG)
 
 # %% ../nbs/03_holdout.ipynb #a1099011
-def bias_regularization(ratings:Ratings):
+def bias_regularization(ratings:Ratings) -> dict:
     """The regularization of biases that the ratings themselves ask for: dict(user=, item=), in ratings.
 
     The variance of ratings around mean and biases over that of the biases, by an analysis of variance.
@@ -274,7 +283,7 @@ class BiasSolver:
 
 # %% ../nbs/03_holdout.ipynb #10963d54
 @patch
-def sweep(self:BiasSolver):
+def sweep(self:BiasSolver) -> dict:
     "New item biases, then new user biases: training RMSE (not clamped), largest change of a user bias."
     self.shift()
     before = self.b_u
@@ -295,7 +304,7 @@ def sweep(self:BiasSolver):
 #| code-fold: true
 #| code-summary: "Show the shift, and the state that an interrupted run is resumed from"
 @patch
-def shift(self:BiasSolver):
+def shift(self:BiasSolver) -> None:
     """Add to the users what the items are to lose: no prediction changes, and the penalty is the least.
 
     c = (reg_item sum b_i - reg_user sum b_u) / (reg_user n_users + reg_item n_items), over rows with ratings.
@@ -308,12 +317,12 @@ def shift(self:BiasSolver):
     self.b_u = self.b_u + pull / (self.reg_user*n_users + self.reg_item*n_items)
 
 @patch
-def state_dict(self:BiasSolver):
+def state_dict(self:BiasSolver) -> dict:
     "What the next sweep depends on beside the model."
     return dict(b_u=self.b_u, b_i=self.b_i)
 
 @patch
-def load_state_dict(self:BiasSolver, state):
+def load_state_dict(self:BiasSolver, state:dict) -> None:
     "Go on from a `state_dict`."
     self.b_u = state['b_u']
     self.b_i = state['b_i']
@@ -324,7 +333,8 @@ def load_state_dict(self:BiasSolver, state):
 def fit_biases_koren(model:MatrixFactorization, # the model to fill, made with k=0
                      train:Ratings,
                      reg_user:float,            # L2 regularization: added to a user's number of ratings
-                     reg_item:float):           # the same for items
+                     reg_item:float             # the same for items
+                    ) -> MatrixFactorization:
     """Fill the model with item biases first, then user biases on what is left; returns the model.
 
     Koren 2010, section 2.1. `math.inf` keeps a side at 0.
@@ -350,8 +360,9 @@ def _tied_before(times, cut):
     return int((times[:cut] == times[cut]).sum())
 
 def split_by_time(ratings:Ratings,
-                  valid:float=0.1, # share of the ratings for validation, the newest before test
-                  test:float=0.1): # share of the ratings for test, the newest of all
+                  valid:float=0.1,  # share of the ratings for validation, the newest before test
+                  test:float=0.1    # share of the ratings for test, the newest of all
+                 ) -> Split:
     "Split at two moments: the oldest ratings are train, the newest test. Ties keep the order of their rows."
     n_valid, n_test = _sizes(len(ratings), valid, test)
     oldest_first = torch.argsort(_times(ratings), stable=True)
@@ -371,7 +382,8 @@ def split_by_time(ratings:Ratings,
 #| code-fold: true
 #| code-summary: "Show split_last"
 def split_last(ratings:Ratings,
-               k:int=1): # ratings of each user for test, and as many for validation
+               k:int=1  # ratings of each user for test, and as many for validation
+              ) -> Split:
     "Each user's last `k` ratings are test, the `k` before them validation. Ties keep the order of their rows."
     if not (_is_whole(k) and k >= 1):
         raise ValueError(f'k={k!r}: give a whole number, 1 or more')
@@ -406,8 +418,9 @@ def split_last(ratings:Ratings,
 #| code-fold: true
 #| code-summary: "Show folds"
 def folds(ratings:Ratings,
-          k:int=5,     # how many folds
-          seed:int=0): # the same seed gives the same folds
+          k:int=5,    # how many folds
+          seed:int=0  # the same seed gives the same folds
+         ) -> list:
     "`k` pairs (train, test) by chance: every rating is in exactly one test set. Sizes differ by one at most."
     n = len(ratings)
     if not (_is_whole(k) and 2 <= k <= n):
@@ -423,7 +436,7 @@ def folds(ratings:Ratings,
 # %% ../nbs/03_holdout.ipynb #af7f6ca9
 #| code-fold: true
 #| code-summary: "Show concat"
-def concat(first:Ratings, second:Ratings):
+def concat(first:Ratings, second:Ratings) -> Ratings:
     "The ratings of `first`, then those of `second`; both must be in the same codes."
     same_users = np.array_equal(first.user_ids, second.user_ids)
     same_items = np.array_equal(first.item_ids, second.item_ids)

@@ -9,7 +9,9 @@ __all__ = ['events_from_frame', 'events_from_ratings', 'UserSplit', 'split_users
 # %% ../nbs/13_implicit.ipynb #5964a033
 #| code-fold: true
 #| code-summary: "Show the imports of the module"
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 import math
 import numpy as np
@@ -23,17 +25,18 @@ from .evaluation import top_k
 from .holdout import MAX_PRECISION, rating_counts
 from .model import MatrixFactorization, OTHER, SIDES, check_ratings, check_whole
 from .ratings import Ratings, as_frame, check_numbers, check_same_ids, column_of
-from .runs import fit, float32_on_cpu
+from .runs import History, fit, float32_on_cpu
 
 # %% ../nbs/13_implicit.ipynb #496fbab3
 #| code-fold: true
 #| code-summary: "Show events_from_frame"
-def events_from_frame(df,                     # one row per click, or per user and item with a count
-                      user='userId',          # its columns
-                      item='movieId',
-                      count=None,             # how often; None: each row is one
-                      timestamp='timestamp',  # may be absent
-                      titles=None):           # as in `Ratings.from_frame`
+def events_from_frame(df:object,                 # one row per click, or per user and item with a count
+                      user:str='userId',         # its columns
+                      item:str='movieId',
+                      count:str=None,            # how often; None: each row is one
+                      timestamp:str='timestamp', # may be absent
+                      titles:object=None         # as in `Ratings.from_frame`
+                     ) -> Ratings:
     """Events of a table of clicks: `Ratings` whose values are counts. A pair's rows are added up; the last time stays.
 
     ValueError says what is wrong with the table, in which row and column."""
@@ -66,8 +69,9 @@ def _counts(column):
 # %% ../nbs/13_implicit.ipynb #bfe9eb88
 #| code-fold: true
 #| code-summary: "Show events_from_ratings"
-def events_from_ratings(ratings,              # `Ratings` with stars
-                        at_least:float=None): # the lowest rating that counts; None: all count
+def events_from_ratings(ratings:Ratings,     # ratings with stars
+                        at_least:float=None  # the lowest rating that counts; None: all count
+                       ) -> Ratings:
     "Events, one for each rating that counts: `Ratings` in the same codes, every value 1 on a scale from 0 to 1."
     if at_least is not None: ratings = ratings.take(ratings.values >= at_least)
     if not len(ratings): raise ValueError(f'no rating reaches {at_least}, so there would be no event.')
@@ -89,11 +93,12 @@ class UserSplit(NamedTuple):
                  for name, part in zip(self._fields, self)}
         return pd.Series(sizes).to_string()
 
-def split_users(events,            # `Ratings` of events
-                valid:float=0.1,   # share of the users that choose settings
-                test:float=0.1,    # share of the users that judge
-                given:float=0.8,   # share of a held-out user's events that is folded in
-                seed:int=0):
+def split_users(events:Ratings,   # events
+                valid:float=0.1,  # share of the users that choose settings
+                test:float=0.1,   # share of the users that judge
+                given:float=0.8,  # share of a held-out user's events that is folded in
+                seed:int=0
+               ) -> UserSplit:
     "Hold out whole users (Marlin 2004: strong generalization). Users with fewer than two events stay in `train`."
     check_whole('seed', seed, 0)
     if not (0 <= valid and 0 < test and valid + test < 1 and 0 < given < 1):
@@ -154,10 +159,11 @@ def event_matrix(events):
     return csr_array((ones, places), shape=(events.n_users, events.n_items))
 
 # %% ../nbs/13_implicit.ipynb #501953a8
-def list_quality(scores,          # a `MatrixFactorization`; or user codes (m,) -> scores (m, n_items)
-                 given,           # events that the scores may know; these items are left out of the lists
-                 wanted,          # events to find
-                 slab:int=2**22): # scores in memory at a time
+def list_quality(scores:MatrixFactorization|Callable, # a model; or user codes (m,) -> scores (m, n_items)
+                 given:Ratings,  # events that the scores may know; these items are left out of the lists
+                 wanted:Ratings, # events to find
+                 slab:int=2**22  # scores in memory at a time
+                ) -> pd.DataFrame:
     """Recall@20, Recall@50 and nDCG@100 of each user with a wanted event: a frame. All other items compete.
 
     Recall is the share found of what a list of this length could hold."""
@@ -177,7 +183,9 @@ def list_quality(scores,          # a `MatrixFactorization`; or user codes (m,) 
         frames.append(pd.DataFrame(metrics_of_lists(hits, n_wanted[part]), index=part))
     return pd.concat(frames).rename_axis('user')
 
-def scores_of_rows(model, rows):
+def scores_of_rows(model:MatrixFactorization,
+                   rows:torch.Tensor  # (n_users, k+1)
+                  ) -> Callable:
     "The scores of users' rows [factors, bias], (n_users, k+1), as `list_quality` asks for them."
     def scores(users): return model.scores_of(rows[users.to(rows.device)])
     return scores
@@ -193,7 +201,8 @@ def _hits(scores, given, wanted):
     return hits
 
 # %% ../nbs/13_implicit.ipynb #57216d30
-def popular(events): # `Ratings` to count
+def popular(events:Ratings  # events to count
+           ) -> Callable:
     "Scores by popularity, for `list_quality`: a function of user codes (m,) -> (m, n_items)."
     _, users_of_item = rating_counts(events)
     def scores(users): return users_of_item.float().expand(len(users), -1)
@@ -244,12 +253,12 @@ class ImplicitALSSolver:
     r_hat^2 over all pairs, plus regularization. A sweep solves for all items, then for all users."""
     @float32_on_cpu()
     def __init__(self,
-                 model,                         # the `MatrixFactorization` to fill; starts from its users
-                 train,                         # events to learn from; their values are weights
-                 unobserved_weight:float=0.1,   # of every pair, beside the 1 of an event
-                 reg:float=0.01,                # L2 regularization, as in `fit_implicit_als`
-                 reg_exp:float=1.,              # from 0, the same for all rows, to 1, in proportion to their weight
-                 cg_steps:int=None):            # conjugate gradient steps from the old rows; None: exact
+                 model:MatrixFactorization, # the model to fill; starts from its users
+                 train:Ratings,             # events to learn from; their values are weights
+                 unobserved_weight:float=0.1, # of every pair, beside the 1 of an event
+                 reg:float=0.01,            # L2 regularization, as in `fit_implicit_als`
+                 reg_exp:float=1.,          # from 0, the same for all rows, to 1, in proportion to their weight
+                 cg_steps:int=None):        # conjugate gradient steps from the old rows; None: exact
         check_ratings(model, 'train', train)
         _check_settings(model, train, unobserved_weight, reg, reg_exp, cg_steps)
         begin_with_clicks(model)
@@ -270,11 +279,11 @@ class ImplicitALSSolver:
             self.reg_weights[side] = weights
             self.average_weight[side] = weights[counts > 0].mean().item()
 
-    def state_dict(self):
+    def state_dict(self) -> dict:
         "Nothing: a sweep depends on the model alone."
         return {}
 
-    def load_state_dict(self, state): pass
+    def load_state_dict(self, state:dict) -> None: pass
 
 # %% ../nbs/13_implicit.ipynb #5f5fd3fd
 #| code-fold: true
@@ -423,7 +432,7 @@ def _mean_square(self:ImplicitALSSolver, side, rows):
 #| code-fold: true
 #| code-summary: "Show the sweep, and the prior that it leaves for newcomers"
 @patch
-def sweep(self:ImplicitALSSolver):
+def sweep(self:ImplicitALSSolver) -> dict:
     "One pass over items and users: a dict with `loss`, what is minimized, per event."
     self._update('item')
     of_users = self._update('user').sum(dtype=torch.float64).item()
@@ -446,18 +455,19 @@ def _leave_priors(self:ImplicitALSSolver):
 # %% ../nbs/13_implicit.ipynb #08fb3658
 #| code-fold: true
 #| code-summary: "Show fit_implicit_als"
-def fit_implicit_als(model,                       # the `MatrixFactorization` to fill; starts from its users
-                     train,                       # events to learn from; their values are weights
-                     valid=None,                  # events to stop by; without them all `sweeps` run
-                     sweeps:int=16,               # passes over items and users, at most
+def fit_implicit_als(model:MatrixFactorization, # the model to fill; starts from its users
+                     train:Ratings,             # events to learn from; their values are weights
+                     valid:Ratings=None,        # events to stop by; without them all `sweeps` run
+                     sweeps:int=16,             # passes over items and users, at most
                      unobserved_weight:float=0.1, # of every pair, beside the 1 of an event
-                     reg:float=0.01,              # L2 regularization of the factors
-                     reg_exp:float=1.,            # how it grows with a row's weight: from 0, not at all, to 1
-                     cg_steps:int=None,           # conjugate gradient steps from the old rows; None: exact rows
-                     patience:int|None=5,         # sweeps without a better nDCG@100; None: run them all
-                     metric=None,                 # what to watch, as in `fit`; None: nDCG@100 of `valid`
-                     checkpoint=None,             # a file to resume from if it is there, and to write to
-                     progress:bool=None):         # a progress bar? None: where a person is watching
+                     reg:float=0.01,            # L2 regularization of the factors
+                     reg_exp:float=1.,          # how it grows with a row's weight: from 0, not at all, to 1
+                     cg_steps:int=None,         # conjugate gradient steps from the old rows; None: exact rows
+                     patience:int|None=5,       # sweeps without a better nDCG@100; None: run them all
+                     metric:Callable=None,      # what to watch, as in `fit`; None: nDCG@100 of `valid`
+                     checkpoint:str|Path=None,  # a file to resume from if it is there, and to write to
+                     progress:bool=None         # a progress bar? None: where a person is watching
+                    ) -> History:
     """Fill `model` from events by implicit ALS (Rendle et al. 2021, equations 1 to 5). Returns a `History`.
 
     A row's regularization is `reg` times its weight to the power `reg_exp`; its weight is its number of events,
@@ -473,8 +483,9 @@ def fit_implicit_als(model,                       # the `MatrixFactorization` to
 #| code-fold: true
 #| code-summary: "Show fold_in_events"
 @float32_on_cpu()
-def fold_in_events(model,   # a `MatrixFactorization` filled by `fit_implicit_als`
-                   events): # events of users, known or new, in the model's codes
+def fold_in_events(model:MatrixFactorization, # a model filled by `fit_implicit_als`
+                   events:Ratings             # events of users, known or new, in the model's codes
+                  ) -> torch.Tensor:          # (n_users, k+1)
     "The rows of these users, folded in as by lesson 08 but all at once: (n_users, k+1); 0 without events."
     check_ratings(model, 'events', events)
     _check_events(model, events)
@@ -502,8 +513,9 @@ def watch_new_users(given):
     return ndcg
 
 # %% ../nbs/13_implicit.ipynb #bf68fc25
-def ease(events,            # `Ratings` of events
-         reg:float=100.):   # L2 regularization of the weights
+def ease(events:Ratings,    # events
+         reg:float=100.     # L2 regularization of the weights
+        ) -> torch.Tensor:  # (n_items, n_items)
     "Weights from each item to each other one, B (n_items, n_items), zeros on its diagonal (Steck 2019, equation 8)."
     if not 0 < reg < math.inf: raise ValueError(f'reg is {reg}; it must be finite and above 0, 100 for example.')
     if not len(events): raise ValueError('there are no events to learn from.')
@@ -513,7 +525,9 @@ def ease(events,            # `Ratings` of events
     np.fill_diagonal(B, 0)
     return torch.from_numpy(B)
 
-def ease_scores(B, given):
+def ease_scores(B:torch.Tensor,  # (n_items, n_items), as of `ease`
+                given:Ratings    # events of the users
+               ) -> Callable:
     "Scores for `list_quality`: the sums of the weights from the items that a user is given."
     X = event_matrix(given)
     def scores(users): return torch.from_numpy(X[users.numpy()] @ B.numpy())
@@ -559,12 +573,12 @@ class BPRSolver:
     unit = 'epoch'
 
     def __init__(self,
-                 model,                # the `MatrixFactorization` to fill; starts from what it holds
-                 train,                # events to learn from
-                 lr:float=0.02,        # the learning rate
-                 reg:float=0.03,       # L2 regularization of factors and item biases, for each pair they are in
-                 batch_size:int=256,   # pairs per step
-                 seed:int=0):          # of the order and of the other items
+                 model:MatrixFactorization, # the model to fill; starts from what it holds
+                 train:Ratings,      # events to learn from
+                 lr:float=0.02,      # the learning rate
+                 reg:float=0.03,     # L2 regularization of factors and item biases, for each pair they are in
+                 batch_size:int=256, # pairs per step
+                 seed:int=0):        # of the order and of the other items
         check_ratings(model, 'train', train)
         _check_events(model, train)
         check_whole('batch_size', batch_size, 1)
@@ -582,9 +596,9 @@ class BPRSolver:
         self.seed = int(seed)
         self.epoch = 0       # epochs done
 
-    def state_dict(self): return dict(epoch=self.epoch)
+    def state_dict(self) -> dict: return dict(epoch=self.epoch)
 
-    def load_state_dict(self, state): self.epoch = state['epoch']
+    def load_state_dict(self, state:dict) -> None: self.epoch = state['epoch']
 
 # %% ../nbs/13_implicit.ipynb #3188d0d3
 #| code-fold: true
@@ -602,14 +616,20 @@ def _with_another_item(train):
     return users[possible], train.items.long()[possible]
 
 @patch
-def has(self:BPRSolver, users, items):
+def has(self:BPRSolver,
+        users:torch.Tensor,  # (m,) user codes
+        items:torch.Tensor   # (m,) item codes
+       ) -> torch.Tensor:    # (m,) bool
     "Whether these users have these items: (m,) bool."
     wanted = _pair_codes(users, items, self.n_items)
     place = torch.searchsorted(self.pairs, wanted).clamp(max=len(self.pairs) - 1)
     return self.pairs[place] == wanted
 
 @patch
-def others(self:BPRSolver, users, generator):
+def others(self:BPRSolver,
+           users:torch.Tensor,  # (m,) user codes
+           generator:torch.Generator
+          ) -> torch.Tensor:    # (m,) item codes
     "For each user an item of a random event that is not among their own: (m,) int64."
     def draw(n): return self.items[torch.randint(len(self.items), (n,), generator=generator)]
     found = draw(len(users))
@@ -625,7 +645,7 @@ def others(self:BPRSolver, users, generator):
 #| code-summary: "Show the epoch"
 @patch
 @float32_on_cpu()
-def sweep(self:BPRSolver):
+def sweep(self:BPRSolver) -> dict:
     "One epoch: a dict with `right`, the share of pairs that stood in the right order before their step."
     P = self.model.rows('user')
     Q = self.model.rows('item')
@@ -654,18 +674,19 @@ def sweep(self:BPRSolver):
 # %% ../nbs/13_implicit.ipynb #b1892ee0
 #| code-fold: true
 #| code-summary: "Show fit_bpr"
-def fit_bpr(model,                 # the `MatrixFactorization` to fill; starts from what it holds
-            train,                 # events to learn from
-            valid=None,            # events to stop by; without them all `epochs` run
-            epochs:int=40,         # passes over the events, at most
-            lr:float=0.02,         # the learning rate
-            reg:float=0.03,        # L2 regularization of factors and item biases, for each pair they are in
-            batch_size:int=256,    # pairs per step
-            seed:int=0,            # of the order and of the other items
-            patience:int|None=5,   # epochs without a better nDCG@100; None: run them all
-            metric=None,           # what to watch, as in `fit`; None: nDCG@100 of `valid`
-            checkpoint=None,       # a file to resume from if it is there, and to write to
-            progress:bool=None):   # a progress bar? None: where a person is watching
+def fit_bpr(model:MatrixFactorization, # the model to fill; starts from what it holds
+            train:Ratings,            # events to learn from
+            valid:Ratings=None,       # events to stop by; without them all `epochs` run
+            epochs:int=40,            # passes over the events, at most
+            lr:float=0.02,            # the learning rate
+            reg:float=0.03,           # L2 regularization of factors and item biases, for each pair they are in
+            batch_size:int=256,       # pairs per step
+            seed:int=0,               # of the order and of the other items
+            patience:int|None=5,      # epochs without a better nDCG@100; None: run them all
+            metric:Callable=None,     # what to watch, as in `fit`; None: nDCG@100 of `valid`
+            checkpoint:str|Path=None, # a file to resume from if it is there, and to write to
+            progress:bool=None        # a progress bar? None: where a person is watching
+           ) -> History:
     "Fill `model` from events by Bayesian personalized ranking (Rendle et al. 2009, figure 4). Returns a `History`."
     solver = BPRSolver(model, train, lr, reg, batch_size, seed)
     settings = dict(method='BPR', lr=lr, reg=reg, batch_size=batch_size, seed=seed)

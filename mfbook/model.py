@@ -38,11 +38,11 @@ def check_whole(name:str, value, minimum:int):
 class MatrixFactorization(nn.Module):
     "r_hat(u, i) = mu + b_u + b_i + p_u . q_i, and the ids its rows stand for (Koren, Bell and Volinsky 2009, eq. 4)."
     def __init__(self,
-                 ratings,              # `Ratings` that give sizes, ids, rating range and mean
-                 k:int=32,             # number of latent factors; 0 leaves the mean and the biases
-                 seed:int=0,           # of the random factors
-                 init_std:float=0.05,  # scale of the first factors, in roots of the ratings' standard deviation
-                 device=None):         # where the tensors are to be
+                 ratings:Ratings,     # ratings that give sizes, ids, rating range and mean
+                 k:int=32,            # number of latent factors; 0 leaves the mean and the biases
+                 seed:int=0,          # of the random factors
+                 init_std:float=0.05, # scale of the first factors, in roots of the ratings' standard deviation
+                 device:str|torch.device=None): # where the tensors are to be
         super().__init__()
         check_whole('k', k, 0)
         check_whole('seed', seed, 0)
@@ -119,7 +119,10 @@ def _start(self:MatrixFactorization, ratings, seed:int, init_std:float):
 
 # %% ../nbs/02_model.ipynb #42660159
 @patch
-def forward(self:MatrixFactorization, users, items):
+def forward(self:MatrixFactorization,
+            users:torch.Tensor,  # (n,) user codes
+            items:torch.Tensor   # (n,) item codes
+           ) -> torch.Tensor:    # (n,) in units of the ratings
     "Unclamped predictions for codes: users (n,), items (n,) -> (n,), in units of the ratings."
     # Rows [users]. Unlike indexing, it adds up gradients in a fixed order on any number of threads.
     p = self.user_factors.index_select(0, users)
@@ -133,7 +136,7 @@ def forward(self:MatrixFactorization, users, items):
 #| code-summary: "Show rescale"
 @patch
 @torch.no_grad()
-def rescale(self:MatrixFactorization, factor:float):
+def rescale(self:MatrixFactorization, factor:float) -> None:
     "Multiply every prediction by `factor`, in place: the mean and the biases by it, the factors by its root."
     root = factor**0.5
     for tensor in (self.mu, self.user_bias, self.item_bias):
@@ -145,7 +148,7 @@ def rescale(self:MatrixFactorization, factor:float):
 #| code-fold: true
 #| code-summary: "Show check_codes, which refuses codes that stand for something else"
 @patch
-def check_codes(self:MatrixFactorization, ratings):
+def check_codes(self:MatrixFactorization, ratings:Ratings) -> None:
     "Refuse ratings whose codes stand for other ids than the model's (ValueError), or for none (IndexError)."
     check_same_ids(self, ratings, 'the model', 'this Ratings')
     _check_side('user', self.n_users, ratings.users)
@@ -195,11 +198,12 @@ def on_device(model, device):
 @patch
 @torch.no_grad()
 def predict(self:MatrixFactorization,
-            ratings,                # `Ratings` in the same codes, or a table with raw ids; values do not count
-            batch_size:int=2**18,   # pairs at a time; memory grows with it, the answer does not change
-            user:str='userId',      # the columns of a table
+            ratings:Ratings|pd.DataFrame, # ratings in the same codes, or a table with raw ids; values do not count
+            batch_size:int=2**18,        # pairs at a time; memory grows with it, the answer does not change
+            user:str='userId',           # the columns of a table
             item:str='movieId',
-            device=None):           # where to compute, such as 'cuda'; None: where the model is
+            device:str|torch.device=None # where to compute, such as 'cuda'; None: where the model is
+           ) -> torch.Tensor|pd.Series:  # (n,), one for each pair
     """Predictions clamped to the rating range.
 
     For `Ratings` they are (n,) float32 on the CPU, for a table a Series with its index. In a table an unknown
@@ -253,8 +257,9 @@ def _predict_any(self:MatrixFactorization, users, items, batch_size):
 @patch
 @torch.no_grad()
 def rows(self:MatrixFactorization,
-         side:str,     # 'user' or 'item'
-         codes=None):  # (m,) the rows to take, int64; None: all
+         side:str,                # 'user' or 'item'
+         codes:torch.Tensor=None  # (m,) the rows to take, int64; None: all
+        ) -> torch.Tensor:        # (n, k+1) or (m, k+1)
     "A copy of rows [factors, bias] of one side: (n, k+1) or (m, k+1) float32, detached."
     factors = getattr(self, f'{side}_factors')
     bias = getattr(self, f'{side}_bias')
@@ -268,7 +273,10 @@ def rows(self:MatrixFactorization,
 #| code-summary: "Show put_rows"
 @patch
 @torch.no_grad()
-def put_rows(self:MatrixFactorization, side:str, rows):
+def put_rows(self:MatrixFactorization,
+             side:str,          # 'user' or 'item'
+             rows:torch.Tensor  # (n, k+1), one for each user or item
+            ) -> None:
     "Write rows [factors, bias], (n, k+1), into the 'user' or the 'item' side."
     factors = getattr(self, f'{side}_factors')
     bias = getattr(self, f'{side}_bias')
@@ -290,7 +298,7 @@ class Row(NamedTuple):
 #| code-fold: true
 #| code-summary: "Show row"
 @patch
-def row(self:MatrixFactorization, side:str, code:int):
+def row(self:MatrixFactorization, side:str, code:int) -> Row:
     "The `Row` of one user or item. IndexError for a code that the model does not have."
     factors = getattr(self, f'{side}_factors')
     bias = getattr(self, f'{side}_bias')
@@ -310,8 +318,9 @@ def row(self:MatrixFactorization, side:str, code:int):
 @patch
 @torch.no_grad()
 def baseline(self:MatrixFactorization,
-             side:str,     # 'user' or 'item'
-             codes=None):  # (m,) codes, int64; None: all
+             side:str,                # 'user' or 'item'
+             codes:torch.Tensor=None  # (m,) codes, int64; None: all
+            ) -> torch.Tensor:        # (n,) or (m,)
     "mu + bias of users or items, (n,) or (m,): the prediction where nothing is known of the other side."
     bias = getattr(self, f'{side}_bias')
     if codes is not None:
@@ -334,9 +343,10 @@ def _codes_of_table(self:MatrixFactorization, table, user, item):
 
 @patch
 def knows(self:MatrixFactorization,
-          table,               # a table with raw ids, as in `predict`
-          user:str='userId',   # its columns
-          item:str='movieId'):
+          table:object,       # a table with raw ids, as in `predict`
+          user:str='userId',  # its columns
+          item:str='movieId'
+         ) -> pd.DataFrame:
     "Which users and items of a table the model knows: a frame of two bool columns, with the table's index."
     index, users, items = self._codes_of_table(table, user, item)
     known = {user: (users >= 0).numpy(), item: (items >= 0).numpy()}
@@ -346,12 +356,12 @@ def knows(self:MatrixFactorization,
 #| code-fold: true
 #| code-summary: "Show user_code and item_code"
 @patch
-def user_code(self:MatrixFactorization, raw_id):
+def user_code(self:MatrixFactorization, raw_id:int|str) -> int:
     "The code of a user's raw id. KeyError if the model does not have it."
     return code_of(self.user_ids, raw_id, 'user')
 
 @patch
-def item_code(self:MatrixFactorization, raw_id):
+def item_code(self:MatrixFactorization, raw_id:int|str) -> int:
     "The code of an item's raw id. KeyError if the model does not have it."
     return code_of(self.item_ids, raw_id, 'item')
 
@@ -359,14 +369,18 @@ def item_code(self:MatrixFactorization, raw_id):
 #| code-fold: true
 #| code-summary: "Show titles"
 @patch
-def titles(self:MatrixFactorization, codes):
+def titles(self:MatrixFactorization,
+           codes:torch.Tensor|list  # (m,) item codes
+          ) -> list:
     "A list of titles for item codes."
     return titles_of(self.movies, self.item_ids, codes)
 
 # %% ../nbs/02_model.ipynb #62c12576
 @patch
 @torch.no_grad()
-def scores_of(self:MatrixFactorization, rows):
+def scores_of(self:MatrixFactorization,
+              rows:torch.Tensor  # (m, k+1)
+             ) -> torch.Tensor:  # (m, n_items)
     "Unclamped predictions of all items for users' rows [factors, bias], (m, k+1): (m, n_items) float32 on the CPU."
     # In float64, so that a user gets the same scores alone and among others.
     rows = rows.detach().cpu().double()
@@ -381,7 +395,8 @@ def scores_of(self:MatrixFactorization, rows):
 @patch
 @torch.no_grad()
 def scores(self:MatrixFactorization,
-           user):   # a user code, or a `Row`
+           user:int|Row       # a user code, or a `Row`
+          ) -> torch.Tensor:  # (n_items,)
     "Unclamped predictions of all items for one user: (n_items,) float32 on the CPU, good for ranking."
     row = user if isinstance(user, Row) else self.row('user', user)
     factors = row.factors.cpu().double()
@@ -402,7 +417,7 @@ class Prior(NamedTuple):
 #| code-fold: true
 #| code-summary: "Show prior"
 @patch
-def prior(self:MatrixFactorization, side:str):
+def prior(self:MatrixFactorization, side:str) -> Prior:
     "The `Prior` of the 'user' or the 'item' side."
     mean = getattr(self, f'{side}_prior_mean')
     precision = getattr(self, f'{side}_prior_precision')
@@ -414,10 +429,11 @@ def prior(self:MatrixFactorization, side:str):
 #| code-summary: "Show set_prior"
 @patch
 def set_prior(self:MatrixFactorization,
-              side:str,                 # 'user' or 'item'
-              mean,                     # (k+1,)
-              precision,                # (k+1, k+1)
-              per_rating:bool=False):   # whether the precision counts once for each rating of a row
+              side:str,                # 'user' or 'item'
+              mean:torch.Tensor,       # (k+1,)
+              precision:torch.Tensor,  # (k+1, k+1)
+              per_rating:bool=False    # whether the precision counts once for each rating of a row
+             ) -> None:
     "Replace the prior of one side. ValueError for other shapes."
     mean = torch.as_tensor(mean, device=self.device)
     precision = torch.as_tensor(precision, device=self.device)
@@ -445,7 +461,7 @@ class FeaturePrior(NamedTuple):
 FEATURE_TENSORS = FeaturePrior._fields[1:]
 
 @patch
-def feature_prior(self:MatrixFactorization, side:str):
+def feature_prior(self:MatrixFactorization, side:str) -> FeaturePrior|None:
     "The `FeaturePrior` of the 'user' or the 'item' side; None if its prior knows no features."
     buffers = dict(self.named_buffers())
     if f'{side}_feature_mean' not in buffers: return None
@@ -454,8 +470,9 @@ def feature_prior(self:MatrixFactorization, side:str):
 
 @patch
 def set_feature_prior(self:MatrixFactorization,
-                      side:str,   # 'user' or 'item'
-                      prior):     # a `FeaturePrior`; None: forget what there is
+                      side:str,                # 'user' or 'item'
+                      prior:FeaturePrior|None  # a `FeaturePrior`; None: forget what there is
+                     ) -> None:
     "Replace what is known of one side's features. `set_prior` forgets it, so this comes after it."
     tensors = {}
     if prior is not None:
@@ -472,12 +489,16 @@ def _put_feature_tensors(self:MatrixFactorization, side, tensors):
         if name in tensors: self.register_buffer(buffer, tensors[name].detach().clone().to(self.device))
 
 @patch
-def load_state_dict(self:MatrixFactorization, state, *args, **kwargs):
+def load_state_dict(self:MatrixFactorization,
+                    state:dict,         # tensors by name, as of `state_dict`
+                    strict:bool=True,   # whether each of them must be there, and no other
+                    assign:bool=False   # whether to take these tensors themselves, not copies
+                   ) -> tuple:          # names that are missing, and names that nobody expects
     "As in torch; what the state says of features takes the place of what the model knew of them."
     for side in SIDES:
         named = {name: state.get(f'{side}_feature_{name}') for name in FEATURE_TENSORS}
         self._put_feature_tensors(side, {name: t for name, t in named.items() if t is not None})
-    return nn.Module.load_state_dict(self, state, *args, **kwargs)
+    return nn.Module.load_state_dict(self, state, strict, assign)
 
 
 # %% ../nbs/02_model.ipynb #a7c313e1
@@ -486,7 +507,8 @@ def load_state_dict(self:MatrixFactorization, state, *args, **kwargs):
 @patch
 @torch.no_grad()
 def set_mean(self:MatrixFactorization,
-             mean:float):   # in units of the ratings; 0 where they are clicks (lesson 13)
+             mean:float  # in units of the ratings; 0 where they are clicks (lesson 13)
+            ) -> None:
     "Replace mu, the number that every prediction starts from."
     self.mu.fill_(float(mean))
 
@@ -495,11 +517,14 @@ def set_mean(self:MatrixFactorization,
 #| code-summary: "Show from_state"
 @patch(cls_method=True)
 def from_state(cls:MatrixFactorization,
-               state:dict,                        # the tensors, as `state_dict` gave them
-               user_ids, item_ids,                # (n_users,), (n_items,) raw ids
-               movies, rating_range,              # as in `Ratings`
-               per_rating:bool|None=None,         # for a state from the time when both priors shared one flag
-               feature_names:dict={}):            # side -> names of the features in the state, if there are any
+               state:dict,                # the tensors, as `state_dict` gave them
+               user_ids:np.ndarray,       # (n_users,) raw ids
+               item_ids:np.ndarray,       # (n_items,) raw ids
+               movies:pd.DataFrame|None,  # titles and genres, as in `Ratings`
+               rating_range:tuple,        # (lowest, highest) of the scale
+               per_rating:bool|None=None, # for a state from the time when both priors shared one flag
+               feature_names:dict={}      # side -> names of the features in the state, if there are any
+              ) -> MatrixFactorization:
     "A model with these tensors."
     if per_rating is not None:
         state = state | {f'{side}_prior_per_rating': torch.tensor(per_rating) for side in SIDES}

@@ -65,7 +65,7 @@ def _size(path):
     if path.is_dir(): return sum(_size(file) for file in path.iterdir())
     return path.stat().st_size if path.exists() else 0
 
-def datasets():
+def datasets() -> pd.DataFrame:
     "The data sets that `load_ratings` finds by name: a frame of name, path and size in MB."
     rows = [(name, str(place), _size(place)/1e6) for name in MEGABYTES for place in places_of(name)]
     return pd.DataFrame(rows, columns=['name', 'path', 'MB']).astype({'MB': float}).round(1)
@@ -210,9 +210,10 @@ def _alone(path):
     try: yield
     finally: lock.release()
 
-def download(name:str,            # ml- and latest-small, latest, 100k, 1m, 10m, 20m, 25m or 32m
-             folder=None,         # where to; None: `$MFBOOK_DATA`, else the folder of the copies
-             progress:bool=None): # a progress bar? None: where a person is watching
+def download(name:str,              # ml- and latest-small, latest, 100k, 1m, 10m, 20m, 25m or 32m
+             folder:str|Path=None,  # where to; None: `$MFBOOK_DATA`, else the folder of the copies
+             progress:bool=None     # a progress bar? None: where a person is watching
+            ) -> Path:
     """Download a data set of MovieLens, if it isn't there already. Returns the path of its zip.
 
     ValueError for an unknown name or a wrong checksum. OSError if the disk is full. ConnectionError
@@ -1195,16 +1196,17 @@ def _ratings(frame, place, layout):
 
 
 # %% ../nbs/14_movielens.ipynb #0a1e63a6
-def load_ratings(path,             # a folder, zip or file with ratings, or a name: 'ml-32m'
-                 cache:bool=True,  # whether to keep a copy for the next time, or take the one that is there
-                 rating_range=None, # (lowest, highest) of the scale; None: MovieLens's, or what occurs
-                 user=None,        # columns of a table, by name, or by position if there is no header
-                 item=None,
-                 rating=None,
-                 timestamp=None,   # seconds since 1970, or dates
-                 sep:str=None,     # what separates the fields; None: guessed
-                 encoding:str=None, # of the text; None: UTF-8, else Latin-1
-                 no_rating:float=None): # a value that says that nothing was rated; its rows are left out
+def load_ratings(path:str|Path,          # a folder, zip or file with ratings, or a name: 'ml-32m'
+                 cache:bool=True,        # whether to keep a copy for the next time, or take the one that is there
+                 rating_range:tuple=None, # (lowest, highest) of the scale; None: MovieLens's, or what occurs
+                 user:str|int=None,      # columns of a table, by name, or by position if there is no header
+                 item:str|int=None,
+                 rating:str|int=None,
+                 timestamp:str|int=None, # seconds since 1970, or dates
+                 sep:str=None,           # what separates the fields; None: guessed
+                 encoding:str=None,      # of the text; None: UTF-8, else Latin-1
+                 no_rating:float=None    # a value that says that nothing was rated; its rows are left out
+                ) -> Ratings:
     """`Ratings` of MovieLens, or of any table: CSV and its relatives, also as .gz, .bz2, .xz or .zip, or Parquet.
 
     MovieLens comes with films, people, links and tags where they are. What you don't say of another table
@@ -1241,8 +1243,9 @@ def load_ratings(path,             # a folder, zip or file with ratings, or a na
 
 
 # %% ../nbs/14_movielens.ipynb #bec308f9
-def load_fold(path,           # MovieLens 100K: a folder, a zip, or its name 'ml-100k'
-              fold:str='u1'): # 'u1' to 'u5', each with a fifth for test; 'ua', 'ub', with ten ratings of each user
+def load_fold(path:str|Path, # MovieLens 100K: a folder, a zip, or its name 'ml-100k'
+              fold:str='u1'  # 'u1' to 'u5', each with a fifth for test; 'ua', 'ub', with ten ratings of each user
+             ) -> tuple:
     "One of MovieLens 100K's own splits: (train, test), two `Ratings` in the same codes."
     place, layout = _find(path)
     train_file = place/f'{fold}.base'

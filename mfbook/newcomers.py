@@ -17,7 +17,7 @@ import torch
 from fastcore.basics import patch
 from .holdout import rating_counts, rmse
 from .model import MatrixFactorization, OTHER, Row, SIDES, rating_unit
-from .ratings import as_codes
+from .ratings import Ratings, as_codes
 from .recommending import find_film
 
 # %% ../nbs/08_newcomers.ipynb #ecbc834f
@@ -113,9 +113,10 @@ def solve_ridge(problem):
 # %% ../nbs/08_newcomers.ipynb #26e05373
 @patch
 def fold_in(self:MatrixFactorization,
-            items,         # a dict, title or raw id -> rating; or (n,) item codes, each once,
-            values=None,   # and beside them (n,) the ratings
-            features:dict=None): # what else is known, for a model fitted with features (lesson 12)
+            items:dict|torch.Tensor,  # a dict, title or raw id -> rating; or (n,) item codes, each once,
+            values:torch.Tensor=None, # and beside them (n,) the ratings
+            features:dict=None        # what else is known, for a model fitted with features (lesson 12)
+           ) -> Row:
     "The `Row` of a new user: ridge regression on the items' factors, with the model's prior."
     if isinstance(items, dict):
         items, values = my_ratings(self, items)
@@ -126,9 +127,10 @@ def fold_in(self:MatrixFactorization,
 
 @patch
 def fold_in_item(self:MatrixFactorization,
-                 users,      # (n,) codes of the users who rated the item, each once
-                 values,     # (n,) their ratings
-                 features:dict=None): # what else is known of it, as in `fold_in`
+                 users:torch.Tensor,   # (n,) codes of the users who rated the item, each once
+                 values:torch.Tensor,  # (n,) their ratings
+                 features:dict=None    # what else is known of it, as in `fold_in`
+                ) -> Row:
     "The `Row` of a new item: ridge regression on its raters' factors, with the model's prior."
     return _fold(self, 'item', users, values, features)
 
@@ -141,8 +143,9 @@ def _fold(model, side, codes, values, features):
 # %% ../nbs/08_newcomers.ipynb #f8db7223
 #| code-fold: true
 #| code-summary: "Show my_ratings, and what it refuses"
-def my_ratings(films,          # a model or `Ratings`: whatever has titles and a rating range
-               ratings:dict):  # title or raw id -> rating
+def my_ratings(films:MatrixFactorization|Ratings, # a model or `Ratings`: whatever has titles and a rating range
+               ratings:dict # title or raw id -> rating
+              ) -> tuple:   # (n,) and (n,)
     "Item codes (n,) and values (n,) of ratings by title or raw id. ValueError lists what is wrong."
     found = {}
     wrong = []
@@ -183,9 +186,10 @@ def _precision_of(rows,    # (n, k+1) float64
     return noise*torch.linalg.inv(covariance + jitter.diag())
 
 # %% ../nbs/08_newcomers.ipynb #32412d80
-def learn_prior(model,              # a trained `MatrixFactorization`, whose prior is replaced
-                ratings,            # the `Ratings` it was trained on
-                noise:float=None):  # variance of ratings around predictions; None: their mean squared error
+def learn_prior(model:MatrixFactorization, # a trained model, whose prior is replaced
+                ratings:Ratings, # the ratings it was trained on
+                noise:float=None # variance of ratings around predictions; None: their mean squared error
+               ) -> MatrixFactorization:
     "Set the prior of both sides to the mean and precision of the model's own rows. Returns the model."
     model.check_codes(ratings)
     if noise is None:
@@ -213,9 +217,10 @@ def _shares_of(model, items, values, item):
     return of_ratings, of_prior.item()
 
 # %% ../nbs/08_newcomers.ipynb #671a570f
-def why(model,      # a `MatrixFactorization`
-        ratings,    # a dict, title or raw id -> rating; or a pair (codes, values), as of `my_ratings`
-        item):      # the item to explain: a title, or a raw id
+def why(model:MatrixFactorization, # the model
+        ratings:dict|tuple, # a dict, title or raw id -> rating; or a pair (codes, values), as of `my_ratings`
+        item:int|str        # the item to explain: a title, or a raw id
+       ) -> pd.DataFrame:
     "A newcomer's unclamped prediction for `item` in parts: a frame whose column `share` sums to it."
     if isinstance(ratings, dict):
         ratings = my_ratings(model, ratings)
@@ -238,11 +243,12 @@ def why(model,      # a `MatrixFactorization`
 # %% ../nbs/08_newcomers.ipynb #960676dd
 #| code-fold: true
 #| code-summary: "Show plot_why"
-def plot_why(reasons,   # the frame of `why`
-             ax=None):
+def plot_why(reasons:pd.DataFrame,  # the frame of `why`
+             ax:plt.Axes=None
+            ) -> plt.Axes:
     "The parts of a prediction from the top down; the dotted line is their sum."
     if ax is None:
-        _, ax = plt.subplots(figsize=(7, 0.34*len(reasons) + 0.9))
+        _, ax = plt.subplots(figsize=(4.8, 0.34*len(reasons) + 0.9))
     ends = reasons.share.cumsum()
     _draw_steps(ax, reasons.share, ends)
     ax.axvline(ends.iloc[-1], ls=':', color='#767c86')

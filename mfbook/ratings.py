@@ -131,7 +131,8 @@ class Ratings:
 # %% ../nbs/01_ratings.ipynb #7be0c5d4
 @patch
 def take(self:Ratings,
-         rows):         # a bool mask (n,), positions, or a slice
+         rows:torch.Tensor|slice  # a bool mask (n,), positions, or a slice
+        ) -> Ratings:
     "The ratings at `rows`, in the same codes. ValueError for a mask of another length."
     if isinstance(rows, (pd.Series, np.ndarray)):
         rows = np.array(rows)                          # without an index of its own, and writable
@@ -162,7 +163,7 @@ def series_of(ids):
 
 # %% ../nbs/01_ratings.ipynb #e8c83dda
 @patch
-def to_frame(self:Ratings):
+def to_frame(self:Ratings) -> pd.DataFrame:
     "A frame with the raw ids: userId, movieId, rating, and timestamp if there is one."
     columns = {'userId': self.user_ids[self.users.numpy()],
                'movieId': self.item_ids[self.items.numpy()],
@@ -526,13 +527,14 @@ def _given_years(years,      # a column of years, some of which may be missing
 # %% ../nbs/01_ratings.ipynb #7fa416bc
 @patch(cls_method=True)
 def from_frame(cls:Ratings,
-               df,                      # one row per rating: a table of pandas or polars, a dict, rows
-               user='userId',           # its columns; ids are whole numbers or strings
-               item='movieId',
-               rating='rating',
-               timestamp='timestamp',   # seconds since 1970, or dates; may be absent
-               rating_range=None,       # (lowest, highest) of the scale; None: what occurs
-               titles=None):            # a dict id -> title, or a table: `item`, title; year, genres if known
+               df:object,               # one row per rating: a table of pandas or polars, a dict, rows
+               user:str='userId',       # its columns; ids are whole numbers or strings
+               item:str='movieId',
+               rating:str='rating',
+               timestamp:str='timestamp', # seconds since 1970, or dates; may be absent
+               rating_range:tuple=None, # (lowest, highest) of the scale; None: what occurs
+               titles:object=None       # a dict id -> title, or a table: `item`, title; year, genres if known
+              ) -> Ratings:
     """`Ratings` of a frame. Of a pair rated twice the last is kept, with a warning.
 
     ValueError says what is wrong with the frame, in which row and column."""
@@ -551,12 +553,13 @@ def from_frame(cls:Ratings,
 #| code-summary: "Show encode"
 @patch
 def encode(self:Ratings,
-           df,                      # a table with one row per rating, as in `from_frame`
-           user='userId',           # its columns, as in `from_frame`
-           item='movieId',
-           rating='rating',
-           timestamp='timestamp',
-           unknown='raise'):        # ids without a code: 'raise', or 'drop' their rows
+           df:object,           # a table with one row per rating, as in `from_frame`
+           user:str='userId',   # its columns, as in `from_frame`
+           item:str='movieId',
+           rating:str='rating',
+           timestamp:str='timestamp',
+           unknown:str='raise'  # ids without a code: 'raise', or 'drop' their rows
+          ) -> Ratings:
     """The ratings of a frame in the codes of these `Ratings`.
 
     A ValueError, or with 'drop' a warning, names the ids that have no code."""
@@ -642,7 +645,7 @@ def in_other_kind(raw_id):
     except ValueError: return None
 
 # %% ../nbs/01_ratings.ipynb #ef65707d
-def load_sample():
+def load_sample() -> Ratings:
     "The `Ratings` that come with the book: 100,004 of MovieLens, half a star to five stars, with films."
     path = files('mfbook')/'sample'/'ml-sample.zip'
     with zipfile.ZipFile(path) as sample:
@@ -767,6 +770,7 @@ def _sharing_a_title(movies, films):
 # %% ../nbs/01_ratings.ipynb #91f3a6c8
 @patch
 def titles(self:Ratings,
-           codes):        # item codes
+           codes:torch.Tensor|list  # (m,) item codes
+          ) -> list:
     "A list of titles, like ['Toy Story (1995)']."
     return titles_of(self.movies, self.item_ids, codes)

@@ -16,17 +16,18 @@ import numpy as np
 import pandas as pd
 import torch
 from .evaluation import items_by_user, top_k
-from .model import Row, check_whole
+from .model import MatrixFactorization, Row, check_whole
 from .ratings import Ratings, as_codes, code_of, in_other_kind, positions_of, short_titles
 
 # %% ../nbs/07_recommending.ipynb #3cdfcd22
 #| code-fold: true
 #| code-summary: "Show films_where, and what it refuses"
-def films_where(films,              # a model or `Ratings`: whatever has titles and genres
-                genres=(),          # a genre, or several that a film must all have
-                years=None,         # (first, last), both included
-                min_ratings:int=0,  # ratings that a film must have, counted in `counts`
-                counts=None):       # (n_items,) ratings of each film, as of `rating_counts`
+def films_where(films:MatrixFactorization|Ratings, # a model or `Ratings`: whatever has titles and genres
+                genres:str|tuple=(),               # a genre, or several that a film must all have
+                years:tuple=None,                  # (first, last), both included
+                min_ratings:int=0,                 # ratings that a film must have, counted in `counts`
+                counts:torch.Tensor=None           # (n_items,) ratings of each film, as of `rating_counts`
+               ) -> torch.Tensor:                  # (n_items,)
     "An offset for scores that leaves only such films on a list: (n_items,) float32, 0 or minus infinity."
     names = [genres] if isinstance(genres, str) else list(genres)
     if (names or years) and films.movies is None:
@@ -109,11 +110,12 @@ def _rounded(numbers):
     return numbers.double().numpy().round(2)
 
 # %% ../nbs/07_recommending.ipynb #66cd2574
-def recommend(model,         # a `MatrixFactorization`
-              user,          # a user's raw id; a newcomer's ratings, a dict title or raw id -> rating; a `Row`
-              seen=(),       # to leave out: what the user has in these `Ratings`; or item codes, or a mask
-              n:int=10,      # items, at most
-              offset=None):  # (n_items,) to add to the scores for their order, as of `films_where`
+def recommend(model:MatrixFactorization, # the model
+              user:int|str|dict|Row,     # a raw id; a newcomer's ratings, title or raw id -> rating; a `Row`
+              seen:Ratings|torch.Tensor|tuple=(), # to leave out: the user's items here; or codes, a mask (n_items,)
+              n:int=10,                  # items, at most
+              offset:torch.Tensor=None   # (n_items,) added to the scores for their order, as of `films_where`
+             ) -> pd.DataFrame:
     """The best items for one user, best first, as a frame: title, genres if known, predicted rating (clamped).
 
     KeyError for an unknown id. A code's `Row` is `model.row('user', code)`; a newcomer's own ratings are left out."""
@@ -133,12 +135,13 @@ def recommend(model,         # a `MatrixFactorization`
 # %% ../nbs/07_recommending.ipynb #59852fda
 #| code-fold: true
 #| code-summary: "Show recommend_all"
-def recommend_all(model,             # a `MatrixFactorization`
-                  seen,              # `Ratings`: what each user rated is left out of their list
-                  n:int=10,          # items per list
-                  offset=None,       # as in `recommend`
-                  users=None,        # user codes; None for all
-                  slab:int=2**22):   # scores in memory at a time
+def recommend_all(model:MatrixFactorization, # the model
+                  seen:Ratings,              # `Ratings`: what each user rated is left out of their list
+                  n:int=10,                  # items per list
+                  offset:torch.Tensor=None,  # (n_items,), as in `recommend`
+                  users:torch.Tensor=None,   # (m,) user codes; None for all
+                  slab:int=2**22             # scores in memory at a time
+                 ) -> torch.Tensor:          # (m, n)
     "The lists of many users, best first: (m, n) int64 item codes, -1 where a list has no more items."
     check_whole('n', n, 1)
     n = int(n)
@@ -167,10 +170,11 @@ def cosines(model, item:int):
     return unit @ unit[item]
 
 # %% ../nbs/07_recommending.ipynb #0b882e9c
-def similar(model,         # a `MatrixFactorization`
-            item,          # a title, or a raw id, as in `find_film`; that of a code: `model.item_ids[code]`
-            n:int=10,      # items, at most
-            offset=None):  # as in `recommend`
+def similar(model:MatrixFactorization, # the model
+            item:int|str,            # a title, or a raw id, as in `find_film`; that of a code: `model.item_ids[code]`
+            n:int=10,                # items, at most
+            offset:torch.Tensor=None # (n_items,), as in `recommend`
+           ) -> pd.DataFrame:
     "The items whose factors point most nearly the way of `item`'s, as a frame: title, cosine."
     check_whole('n', n, 1)
     code = find_film(model, item)
@@ -232,8 +236,9 @@ def _called_nearly(wanted, titles):
 # %% ../nbs/07_recommending.ipynb #8eec696c
 #| code-fold: true
 #| code-summary: "Show find_film"
-def find_film(films,   # a model or `Ratings`: whatever has ids and titles
-              film):   # a raw id, or a title or words of one, with or without the year
+def find_film(films:MatrixFactorization|Ratings, # a model or `Ratings`: whatever has ids and titles
+              film:int|str                       # a raw id, or a title or words of one, with or without the year
+             ) -> int:
     "The item code of the one item that is meant. ValueError with suggestions if none or several fit."
     ids = films.item_ids
     known = positions_of(ids, film)
@@ -277,8 +282,9 @@ def principal_axes(rows, n:int=2): # (m, k) float64
     return mean, directions*sign.T, shares
 
 # %% ../nbs/07_recommending.ipynb #c1a1d44a
-def film_map(model,   # a `MatrixFactorization`
-             items):  # codes of the items on the map
+def film_map(model:MatrixFactorization,  # the model
+             items:torch.Tensor|list     # (n,) item codes
+            ) -> tuple:
     "The first two principal components of the films' factors: places (n, 2), and the axes' shares of the variance."
     items = as_codes(items, model.n_items)
     if len(items.unique()) < len(items): raise ValueError('an item is there twice; it has one place on the map.')
@@ -298,12 +304,13 @@ NAME_GAP = 4    # points between a dot and its name
 # %% ../nbs/07_recommending.ipynb #361a14fc
 #| code-fold: true
 #| code-summary: "Show plot_map, which writes a name where there is room"
-def plot_map(places,   # (n, 2), as of `film_map`
-             titles,   # a name for each place
-             ax=None,
-             size=7):  # of the letters, in points
+def plot_map(places:torch.Tensor,  # (n, 2), as of `film_map`
+             titles:list,          # a name for each place
+             ax:plt.Axes=None,
+             size:float=9          # of the letters, in points
+            ) -> plt.Axes:
     "Films at their places; names where there is room, the first of `titles` first."
-    ax = ax or plt.subplots(figsize=(7, 6))[1]
+    ax = ax or plt.subplots(figsize=(4.8, 5.7))[1]
     ax.plot(*places.T, '.', ms=4, alpha=0.5)
     ax.margins(0.08)
     ax.set(xlabel='first component', ylabel='second component')
@@ -332,9 +339,10 @@ def _write_name(ax, place, title, size, dots, taken):
         text.remove()
 
 # %% ../nbs/07_recommending.ipynb #3143817a
-def list_facts(lists,           # (m, n) item codes, -1 for none
-               counts,          # (n_items,) ratings of each item
-               n_users:int):    # people who could have rated
+def list_facts(lists:torch.Tensor,   # (m, n) item codes, -1 for none
+               counts:torch.Tensor,  # (n_items,) ratings of each item
+               n_users:int           # people who could have rated
+              ) -> dict:
     "Coverage (share of the items on some list), and novelty (mean -log2 of the share of people who rated it)."
     if not torch.is_tensor(lists): lists = torch.from_numpy(np.array(lists))
     lists = lists.flatten()
@@ -346,8 +354,9 @@ def list_facts(lists,           # (m, n) item codes, -1 for none
     return dict(coverage=coverage, novelty=-share.log2().mean().item())
 
 # %% ../nbs/07_recommending.ipynb #c5d5790e
-def cautious(counts,          # (n_items,) ratings of each item
-             at_most:float):  # taken off an item without ratings, in units of the ratings
+def cautious(counts:torch.Tensor,  # (n_items,) ratings of each item
+             at_most:float         # taken off an item without ratings, in units of the ratings
+            ) -> torch.Tensor:     # (n_items,)
     "An offset for scores that trusts items with few ratings less: (n_items,) float32, -at_most/sqrt(n + 1)."
     if not at_most >= 0:
         raise ValueError(f'at_most is {at_most}; caution takes off 0 or more.')
@@ -359,11 +368,12 @@ def cautious(counts,          # (n_items,) ratings of each item
 # %% ../nbs/07_recommending.ipynb #e341a73d
 #| code-fold: true
 #| code-summary: "Show favorites_beside"
-def favorites_beside(model,         # a `MatrixFactorization`
-                     ratings,       # `Ratings` it was trained on
-                     user,          # the raw id of a user
-                     n:int=10,      # items in each list
-                     offset=None):  # as in `recommend`
+def favorites_beside(model:MatrixFactorization,  # the model
+                     ratings:Ratings,            # ratings it was trained on
+                     user:int|str,               # the raw id of a user
+                     n:int=10,                   # items in each list
+                     offset:torch.Tensor=None    # (n_items,), as in `recommend`
+                    ) -> pd.DataFrame:
     "The items a user rated best beside those recommended: a frame with ratings, titles, predictions, titles."
     new = recommend(model, user, ratings, n, offset)
     own = ratings.take(ratings.users == model.user_code(user))

@@ -8,6 +8,7 @@ __all__ = ['History', 'fit', 'fit_biases', 'fit_sgd', 'tune', 'tune_biases', 're
 # %% ../nbs/05_runs.ipynb #868b6383
 #| code-fold: true
 #| code-summary: "Show the imports of the module"
+from collections.abc import Callable
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from inspect import signature
@@ -25,7 +26,7 @@ from safetensors.torch import save_file
 from tqdm import tqdm
 from .holdout import BiasSolver, folds, mae, rmse
 from .model import MatrixFactorization, SIDES, check_ratings, check_whole, on_device, rating_unit
-from .ratings import check_range, series_of
+from .ratings import Ratings, check_range, series_of
 from .training import SGDSolver, adam, cosine
 
 # %% ../nbs/05_runs.ipynb #f23fff4f
@@ -40,11 +41,11 @@ class History:
     metric: str = ''      # the metric that was watched in place of the RMSE; the larger, the better
 
     @property
-    def best(self):
+    def best(self) -> dict:
         "The row of the sweep whose weights the model holds."
         return self.rows[self.best_sweep - 1]
 
-    def frame(self):
+    def frame(self) -> pd.DataFrame:
         "A pandas frame, one row per sweep."
         return pd.DataFrame(self.rows).set_index(self.unit)
 
@@ -56,9 +57,10 @@ class History:
 #| code-summary: "Show plot, which draws it"
 @patch
 def plot(self:History,
-         ax=None,           # matplotlib axes; None: new ones
-         color='C0',        # of both curves
-         train:bool=True):  # whether to draw the training RMSE, too
+         ax:object=None,  # matplotlib axes; None: new ones
+         color:str='C0',  # of both curves
+         train:bool=True  # whether to draw the training RMSE, too
+        ) -> object:      # the axes
     "RMSE (or the metric) against sweeps: validation solid, training dashed, the kept sweep marked. Returns the axes."
     import matplotlib.pyplot as plt
     ax = ax or plt.subplots()[1]
@@ -449,18 +451,19 @@ def _show_errors(bar, row):
 
 # %% ../nbs/05_runs.ipynb #41b461c2
 @float32_on_cpu()
-def fit(model,                 # the `MatrixFactorization` to fill
-        solver,                # made for `model` and `train`: sweep, state_dict, load_state_dict
-        train,                 # `Ratings` that the solver learns from
-        valid=None,            # `Ratings` to stop by; without them all `sweeps` run
-        sweeps:int=20,         # passes over the ratings, at most
-        patience:int|None=5,   # sweeps without a better validation RMSE; None: run all, keep the last
-        tol:float=0.,          # stop when the solver reports a `change` that is no larger
-        checkpoint=None,       # a file to resume from if it is there, and to write to
-        every:int=1,           # sweeps from one writing of the checkpoint to the next
-        settings:dict=None,    # what tells this run from others; None: the solver's numbers
-        metric=None,           # (model, valid) -> what to watch instead, the larger the better; None: RMSE
-        progress:bool=None):   # a progress bar? None: where a person is watching
+def fit(model:MatrixFactorization, # the model to fill
+        solver:object,            # made for `model` and `train`: sweep, state_dict, load_state_dict
+        train:Ratings,            # ratings that the solver learns from
+        valid:Ratings=None,       # ratings to stop by; without them all `sweeps` run
+        sweeps:int=20,            # passes over the ratings, at most
+        patience:int|None=5,      # sweeps without a better validation RMSE; None: run all, keep the last
+        tol:float=0.,             # stop when the solver reports a `change` that is no larger
+        checkpoint:str|Path=None, # a file to resume from if it is there, and to write to
+        every:int=1,              # sweeps from one writing of the checkpoint to the next
+        settings:dict=None,       # what tells this run from others; None: the solver's numbers
+        metric:Callable=None,     # (model, valid) -> what to watch instead, the larger the better; None: RMSE
+        progress:bool=None        # a progress bar? None: where a person is watching
+       ) -> History:
     "Run a solver sweep by sweep. Returns a `History`; the best sweep's weights stay in the model."
     unit = getattr(solver, 'unit', 'sweep')
     _check_fit(model, train, valid, unit, sweeps, patience, every)
@@ -487,16 +490,17 @@ def fit(model,                 # the `MatrixFactorization` to fill
     return History(run.rows, run.best_sweep, unit, metric=name)
 
 # %% ../nbs/05_runs.ipynb #578f4f07
-def fit_biases(model,                   # the `MatrixFactorization` to fill, made with k=0
-               train,                   # `Ratings` to learn from
-               valid=None,              # `Ratings` to watch, and with `patience` to stop by
-               reg_user:float=None,     # L2 regularization of the user biases, counted in ratings
-               reg_item:float=None,     # the same of the item biases; None: `bias_regularization`
-               sweeps:int=1000,         # passes over items and users, at most
-               tol:float=1e-6,          # stop when no user bias moves by more, in standard deviations of the ratings
-               patience:int|None=None,  # sweeps without a better validation RMSE; None: until `tol`
-               checkpoint=None,         # a file to resume from, and to write after every sweep
-               progress:bool=None):     # a progress bar? None: where a person is watching
+def fit_biases(model:MatrixFactorization, # the model to fill, made with k=0
+               train:Ratings,            # ratings to learn from
+               valid:Ratings=None,       # ratings to watch, and with `patience` to stop by
+               reg_user:float=None,      # L2 regularization of the user biases, counted in ratings
+               reg_item:float=None,      # the same of the item biases; None: `bias_regularization`
+               sweeps:int=1000,          # passes over items and users, at most
+               tol:float=1e-6,           # stop when no user bias moves by more, in standard deviations of the ratings
+               patience:int|None=None,   # sweeps without a better validation RMSE; None: until `tol`
+               checkpoint:str|Path=None, # a file to resume from, and to write after every sweep
+               progress:bool=None        # a progress bar? None: where a person is watching
+              ) -> History:
     "Fill `model` with mu + b_u + b_i, all biases together, by least squares. Returns a `History`."
     solver = BiasSolver(model, train, reg_user, reg_item)
     settings = dict(method='biases', reg_user=reg_user, reg_item=reg_item)
@@ -515,22 +519,23 @@ def course_of(schedule, points=101):
 #| code-fold: true
 #| code-summary: "Show fit_sgd"
 @float32_on_cpu()
-def fit_sgd(model,                  # the `MatrixFactorization` to fill; starts from what it holds
-            train,                  # `Ratings` to learn from
-            valid=None,             # `Ratings` to stop by; without them all `epochs` run
-            epochs:int=20,          # passes over the training ratings, at most
-            lr:float=0.01,          # the learning rate at the start
-            reg:float=13.,          # L2 regularization of the factors, as in `SGDSolver`
-            bias_reg:float=None,    # L2 regularization of the biases; None: from the ratings
-            per_rating:bool=False,  # both count once for each rating of a row, or once in all
-            batch_size:int=None,    # ratings per step; None: 1,024, or fewer if the ratings are few
-            schedule=cosine,        # share of the run done -> share of `lr`
-            update=adam,            # makes the step from the model, as `adam` and `sgd` do
-            seed:int=0,             # of the batches' order
-            patience:int|None=5,    # epochs without a better validation RMSE; None: run all
-            checkpoint=None,        # a file to resume from, and to write after every epoch
-            progress:bool=None,     # a progress bar? None: where a person is watching
-            device=None):           # where to compute, such as 'cuda'; None: where the model is
+def fit_sgd(model:MatrixFactorization,   # the model to fill; starts from what it holds
+            train:Ratings,               # ratings to learn from
+            valid:Ratings=None,          # ratings to stop by; without them all `epochs` run
+            epochs:int=20,               # passes over the training ratings, at most
+            lr:float=0.01,               # the learning rate at the start
+            reg:float=13.,               # L2 regularization of the factors, as in `SGDSolver`
+            bias_reg:float=None,         # L2 regularization of the biases; None: from the ratings
+            per_rating:bool=False,       # both count once for each rating of a row, or once in all
+            batch_size:int=None,         # ratings per step; None: 1,024, or fewer if the ratings are few
+            schedule:Callable=cosine,    # share of the run done -> share of `lr`
+            update:Callable=adam,        # makes the step from the model, as `adam` and `sgd` do
+            seed:int=0,                  # of the batches' order
+            patience:int|None=5,         # epochs without a better validation RMSE; None: run all
+            checkpoint:str|Path=None,    # a file to resume from, and to write after every epoch
+            progress:bool=None,          # a progress bar? None: where a person is watching
+            device:str|torch.device=None # where to compute, such as 'cuda'; None: where the model is
+           ) -> History:
     "Fill `model` by SGD (with `per_rating=True`, Koren et al. 2009, eq. 5). The best epoch's weights stay."
     with on_device(model, device):
         solver = SGDSolver(model, train, epochs, lr, reg, bias_reg, per_rating, batch_size, schedule,
@@ -542,14 +547,14 @@ def fit_sgd(model,                  # the `MatrixFactorization` to fill; starts 
                    settings=settings, progress=progress)
 
 # %% ../nbs/05_runs.ipynb #2291e8ae
-def tune(fit,         # `fit_sgd`, `fit_als` or another: (model, train, valid, ...) -> `History`
-         train,       # `Ratings` to learn from
-         valid,       # `Ratings` that choose
-         grid,        # list of dicts: `k`, `seed`, and any setting of `fit`
-         k:int=32,    # number of factors where the grid does not say
-         seed:int=0,  # of the model, and of the method if it has one
-         **settings   # settings that are the same for all
-        ):            # a frame, best first: settings, validation RMSE or metric (last, best), seconds
+def tune(fit:Callable,     # `fit_sgd`, `fit_als` or another: (model, train, valid, ...) -> `History`
+         train:Ratings,    # ratings to learn from
+         valid:Ratings,    # ratings that choose
+         grid:list,        # list of dicts: `k`, `seed`, and any setting of `fit`
+         k:int=32,         # number of factors where the grid does not say
+         seed:int=0,       # of the model, and of the method if it has one
+         **settings:object # settings that are the same for all
+        ) -> pd.DataFrame: # a frame, best first: settings, validation RMSE or metric (last, best), seconds
     "Fit each setting of `grid`; rank by the last sweep's validation RMSE, or metric. No `test` here, on purpose."
     if not len(grid): raise ValueError('the grid is empty; give a list of dicts such as [dict(reg=5), dict(reg=13)]')
     has_seed = 'seed' in signature(fit).parameters
@@ -572,9 +577,10 @@ def tune(fit,         # `fit_sgd`, `fit_als` or another: (model, train, valid, .
 # %% ../nbs/05_runs.ipynb #848e93e9
 #| code-fold: true
 #| code-summary: "Show tune_biases, which tries every pair"
-def tune_biases(train,                              # `Ratings` to learn from
-                valid,                              # `Ratings` that choose
-                grid=(0, 1, 2, 3, 5, 8, 13, 21)):   # regularizations to try for each side
+def tune_biases(train:Ratings,                         # ratings to learn from
+                valid:Ratings,                         # ratings that choose
+                grid:tuple=(0, 1, 2, 3, 5, 8, 13, 21)  # regularizations to try for each side
+               ) -> dict:
     "The `reg_user` and `reg_item` with the lowest validation RMSE, a dict; warns at the grid's edge."
     if not len(grid): raise ValueError('the grid is empty; give regularizations to try, such as (1, 3, 9)')
     scores = {}
@@ -601,11 +607,11 @@ BIAS_REGS = (1, 2, 3, 5, 8, 13, 21, 34, 55)  # of the biases of each side
 # %% ../nbs/05_runs.ipynb #848e93ea
 #| code-fold: true
 #| code-summary: "Show regularization_grid, for those who have no grid of their own"
-def regularization_grid(train,           # `Ratings` to learn from
-                        valid,           # `Ratings` that choose
-                        settled=(),      # names of settings that are not to be tried
-                        **more           # further settings: the values to try
-                       ):                # a list of dicts, for `tune`
+def regularization_grid(train:Ratings,          # ratings to learn from
+                        valid:Ratings,          # ratings that choose
+                        settled:tuple|dict=(),  # names of settings that are not to be tried
+                        **more:tuple            # further settings: the values to try
+                       ) -> list:               # a list of dicts, for `tune`
     "Settings to try: `reg` from 5 to 120, and `bias_reg` estimated or chosen by `tune_biases`."
     options = dict(reg=REGS, **more)
     if 'bias_reg' not in settled: options['bias_reg'] = (None, _chosen_for_biases(train, valid))
@@ -632,12 +638,12 @@ def own_grid(train, valid, settings, **more):
 # %% ../nbs/05_runs.ipynb #a4bdd48e
 #| code-fold: true
 #| code-summary: "Show tune_sgd, a shorthand"
-def tune_sgd(train,       # `Ratings` to learn from
-             valid,       # `Ratings` that choose
-             grid=None,   # list of dicts: `k`, and any setting of `fit_sgd`; None: `regularization_grid`
-             seed:int=0,  # of the model and the batches
-             **settings   # settings of `fit_sgd` that are the same for all
-            ):            # a frame, best first, see `tune`
+def tune_sgd(train:Ratings,    # ratings to learn from
+             valid:Ratings,    # ratings that choose
+             grid:list=None,   # list of dicts: `k`, and any setting of `fit_sgd`; None: `regularization_grid`
+             seed:int=0,       # of the model and the batches
+             **settings:object # settings of `fit_sgd` that are the same for all
+            ) -> pd.DataFrame: # a frame, best first, see `tune`
     "`tune` for `fit_sgd`. Without a `grid` it trains for 40 epochs, and tries a threefold learning rate as well."
     if grid is None: grid = own_grid(train, valid, settings, lr=(0.01, 0.03), epochs=(40,))
     return tune(fit_sgd, train, valid, grid, seed=seed, **settings)
@@ -645,13 +651,13 @@ def tune_sgd(train,       # `Ratings` to learn from
 # %% ../nbs/05_runs.ipynb #0e6f6be3
 _FACTORS = 32     # of a model for which no number of factors is given
 
-def cross_validate(fit,              # `fit_sgd`, `fit_als` or another: (model, train, ...) -> `History`
-                   ratings,          # `Ratings`, cut into folds by chance
+def cross_validate(fit:Callable,     # `fit_sgd`, `fit_als` or another: (model, train, ...) -> `History`
+                   ratings:Ratings,  # `Ratings`, cut into folds by chance
                    k:int=5,          # number of folds
                    seed:int=0,       # of the folds, the models, and the method if it has one
                    factors:int=None, # number of latent factors; None: 32, or 0 for `fit_biases`
-                   **settings        # of `fit`, the same for all folds
-                  ):                 # a frame, one row per fold: rmse, mae, seconds of the fit
+                   **settings:object # of `fit`, the same for all folds
+                  ) -> pd.DataFrame: # a frame, one row per fold: rmse, mae, seconds of the fit
     "Fit on all folds but one and test on that one, each in turn. Take the `mean()` of the frame."
     for name in ('valid', 'checkpoint'):
         if name in settings:
@@ -692,7 +698,8 @@ def _pack_ids(name, ids, tensors):
 # %% ../nbs/05_runs.ipynb #0500000f
 @patch
 def save(self:MatrixFactorization,
-         path):   # where to; an older file there is replaced, once the new one is whole
+         path:str|Path  # where to; an older file there is replaced, once the new one is whole
+        ) -> None:
     """Write the model with ids, titles, range and prior as a safetensors file, whole or not at all.
 
     OSError if it can't be written."""
@@ -788,8 +795,9 @@ def _unpack(cls, tensors, meta):
 #| code-summary: "Show load"
 @patch(cls_method=True)
 def load(cls:MatrixFactorization,
-         path,           # a file that `save` wrote
-         device=None):   # where the tensors are to be
+         path:str|Path,                # a file that `save` wrote
+         device:str|torch.device=None  # where the tensors are to be
+        ) -> MatrixFactorization:
     "The model saved at `path`. ValueError says what is wrong with the file."
     tensors, meta = _read_file(path)
     try: return _unpack(cls, tensors, meta).to(device)

@@ -66,11 +66,12 @@ def check_shares(shares):
 
 # %% ../nbs/15_scale.ipynb #e266648b
 @float32_on_cpu()
-def start_on_parts(model,                  # the `MatrixFactorization` to begin with
-                   train,                  # `Ratings` to learn from later
-                   shares=(1/16, 1/4),     # of the users, growing; each includes the one before it
-                   sweeps:int=5,           # of ALS over the first share
-                   seed:int=0):            # of who they are
+def start_on_parts(model:MatrixFactorization, # the model to begin with
+                   train:Ratings,             # ratings to learn from later
+                   shares:tuple=(1/16, 1/4),  # of the users, growing; each includes the one before it
+                   sweeps:int=5,              # of ALS over the first share
+                   seed:int=0                 # of who they are
+                  ) -> PartialStart:
     """Fit the films to the ratings of some users, then of more: the `start` of `fit_variational`.
 
     Over the first share by ALS, over each larger one by a sweep of variational Bayes. The
@@ -241,7 +242,9 @@ class Synthetic(NamedTuple):
         return f'Synthetic: {self.ratings}.\nMade by {self.truth}, noise {self.noise:g}'
 
     @float32_on_cpu()
-    def expected(self, ratings):
+    def expected(self,
+                 ratings:Ratings
+                ) -> torch.Tensor:  # (n,)
         """The mean rating that each pair would get: (n,) float32.
 
         No prediction has a smaller mean squared error.
@@ -324,10 +327,11 @@ SMALLEST = 50_000                               # fewer ratings don't have the s
 #| code-fold: true
 #| code-summary: "Show synthetic_ratings"
 @float32_on_cpu()
-def synthetic_ratings(n:int=MOVIELENS_32M[0],   # number of ratings
-                      k:int=24,                 # factors of the true model
-                      noise:float=0.75,         # its standard deviation in stars, before rounding
-                      seed:int=0):              # of everything that is random
+def synthetic_ratings(n:int=MOVIELENS_32M[0],  # number of ratings
+                      k:int=24,                # factors of the true model
+                      noise:float=0.75,        # its standard deviation in stars, before rounding
+                      seed:int=0               # of everything that is random
+                     ) -> Synthetic:
     """Ratings in half stars, of MovieLens's shape: a `Synthetic`.
 
     They are in order of users and films, without times. What a user rates has nothing to do with

@@ -9,6 +9,7 @@ __all__ = ['batches', 'Penalty', 'penalty_of', 'penalized_loss', 'OptimizerStep'
 # %% ../nbs/04_training.ipynb #ab6cd8d9
 #| code-fold: true
 #| code-summary: "Show the imports of the module"
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from typing import NamedTuple
@@ -21,10 +22,10 @@ from .ratings import Ratings
 
 # %% ../nbs/04_training.ipynb #89237e14
 def batches(ratings:Ratings,
-            batch_size:int,  # ratings per batch
-            seed:int,        # the order's seed: the same seed gives the same batches
-            device=None      # where the batches are to be
-           ):                # yields (users, items, values), each (batch_size,), the last one shorter
+            batch_size:int, # ratings per batch
+            seed:int,       # the order's seed: the same seed gives the same batches
+            device:str|torch.device=None # where the batches are to be
+           ) -> Iterator:   # yields (users, items, values), each (batch_size,), the last one shorter
     "All `ratings` once, in random order, in slices of one shuffled copy."
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(ratings), generator=generator)
@@ -67,10 +68,11 @@ class Penalty(NamedTuple):
     item: torch.Tensor   # (n_items, 2)
 
 def penalty_of(ratings:Ratings,
-               reg:float,             # L2 regularization of the factors
-               bias_reg=None,         # L2 regularization of the biases, as `bias_regs` takes it
-               per_rating:bool=False, # whether a row's penalty counts for each of its ratings, or once in all
-               device=None):          # where the tensors are to be
+               reg:float,                # L2 regularization of the factors
+               bias_reg:float|dict=None, # L2 regularization of the biases, as `bias_regs` takes it
+               per_rating:bool=False,    # whether a row's penalty counts for each of its ratings, or once in all
+               device:str|torch.device=None # where the tensors are to be
+              ) -> Penalty:
     "L2 regularization shared out over the ratings: a `Penalty`."
     regs = bias_regs(ratings, bias_reg, per_rating)
     kind = dict(dtype=torch.float32, device='cpu')     # whatever torch's defaults are
@@ -81,12 +83,12 @@ def penalty_of(ratings:Ratings,
     return Penalty(shares['user'].to(device), shares['item'].to(device))
 
 # %% ../nbs/04_training.ipynb #51f825af
-def penalized_loss(model,          # a `MatrixFactorization`
-                   users,          # (b,) user codes of the batch
-                   items,          # (b,) item codes
-                   values,         # (b,) ratings
-                   penalty:Penalty # each rating's share of the penalties of its rows
-                  ):               # (sum of squared errors, the loss: mean squared error plus mean penalty)
+def penalized_loss(model:MatrixFactorization, # the model
+                   users:torch.Tensor,  # (b,) user codes of the batch
+                   items:torch.Tensor,  # (b,) item codes
+                   values:torch.Tensor, # (b,) ratings
+                   penalty:Penalty      # each rating's share of the penalties of its rows
+                  ) -> tuple:           # (sum of squared errors, the loss: mean squared error plus mean penalty)
     "The batch's squared error, and the loss to minimize: the mean over its ratings of squared error plus penalty."
     p = model.user_factors.index_select(0, users)   # (b, k)
     q = model.item_factors.index_select(0, items)   # (b, k)
@@ -106,9 +108,8 @@ def penalized_loss(model,          # a `MatrixFactorization`
 class OptimizerStep:
     "One step on one batch by `backward` and a `torch.optim` optimizer; `mu` stays where it is."
     def __init__(self,
-                 model,          # the `MatrixFactorization` to move
-                 optimizer       # makes an optimizer from a list of parameters, e.g. `torch.optim.Adam`
-                ):
+                 model:MatrixFactorization, # the model to move
+                 optimizer:Callable):       # makes an optimizer from a list of parameters, e.g. `torch.optim.Adam`
         self.model = model
         moved = [p for name, p in model.named_parameters() if name != 'mu' and p.requires_grad]
         self.optimizer = optimizer(moved)
@@ -122,14 +123,14 @@ class OptimizerStep:
         self.optimizer.step()
         return squared.item()
 
-    def state_dict(self): return self.optimizer.state_dict()
+    def state_dict(self) -> dict: return self.optimizer.state_dict()
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state:dict) -> None:
         # A copy: the optimizer would go on in the tensors it is given.
         self.optimizer.load_state_dict(deepcopy(state))
 
 # %% ../nbs/04_training.ipynb #4b4dcb48
-def sgd(model):
+def sgd(model:MatrixFactorization) -> OptimizerStep:
     "Plain stochastic gradient descent on `model`: row -= lr * gradient."
     return OptimizerStep(model, lambda parameters: torch.optim.SGD(parameters, lr=1., fused=True))
 
@@ -181,14 +182,14 @@ class ClosedFormStep:
     def load_state_dict(self, state): pass
 
 # %% ../nbs/04_training.ipynb #4ae64e97
-def closed_form(model):
+def closed_form(model:MatrixFactorization) -> Callable:
     "Plain SGD on `model`, the gradient written by hand: the steps of `sgd`, made on the batch's rows alone."
     return ClosedFormStep(model)
 
 # %% ../nbs/04_training.ipynb #c6a9938a
 #| code-fold: true
 #| code-summary: "Show compiled"
-def compiled(model):
+def compiled(model:MatrixFactorization) -> Callable:
     "`closed_form`, compiled by `torch.compile`. Without a C++ compiler it warns, and is `closed_form`."
     compilers = (os.environ.get('CXX') or 'g++', 'c++', 'clang++')
     if not any(shutil.which(name) for name in compilers):
@@ -198,17 +199,18 @@ def compiled(model):
     return ClosedFormStep(model, torch.compile(_step_by_hand, dynamic=False))
 
 # %% ../nbs/04_training.ipynb #2da90640
-def adam(model,
-         eps:float=1e-4):  # added to the denominator: smaller gradients than this make smaller steps
+def adam(model:MatrixFactorization,
+         eps:float=1e-4  # added to the denominator: smaller gradients than this make smaller steps
+        ) -> OptimizerStep:
     "Adam on `model` (Kingma and Ba 2015, algorithm 1, whose eps is 1e-8)."
     return OptimizerStep(model, lambda parameters: torch.optim.Adam(parameters, lr=1., eps=eps, fused=True))
 
 # %% ../nbs/04_training.ipynb #36cd3bdd
-def cosine(done):
+def cosine(done:float) -> float:
     "From 1 down to 0 along half a cosine, as `done` goes from 0 to 1 (Loshchilov and Hutter 2017, eq. 5)."
     return (1 + math.cos(math.pi*done)) / 2
 
-def constant(done):
+def constant(done:float) -> float:
     "1 throughout."
     return 1.
 
@@ -255,16 +257,16 @@ class SGDSolver:
 
     def __init__(self,
                  model:MatrixFactorization, # the model to fill; training starts from what it holds
-                 train:Ratings,         # what to learn from
-                 epochs:int=20,         # epochs of the whole run, which `schedule` is stretched over
-                 lr:float=0.01,         # the learning rate at the start
-                 reg:float=13.,         # L2 regularization of the factors, in standard deviations of the ratings
-                 bias_reg:float=None,   # L2 regularization of the biases, counted in ratings; None: from the ratings
-                 per_rating:bool=False, # both count once for each rating of a row, or once in all
-                 batch_size:int=None,   # ratings per step; None: 1,024, or fewer if the ratings are few
-                 schedule=cosine,       # the learning rate's course: share of the run done -> share of `lr`
-                 update=adam,           # makes the step: model -> step(users, items, values, lr, penalty)
-                 seed:int=0):           # of the batches' order
+                 train:Ratings,            # what to learn from
+                 epochs:int=20,            # epochs of the whole run, which `schedule` is stretched over
+                 lr:float=0.01,            # the learning rate at the start
+                 reg:float=13.,            # L2 regularization of the factors, in standard deviations of the ratings
+                 bias_reg:float=None,      # L2 regularization of the biases, counted in ratings; None: from the ratings
+                 per_rating:bool=False,    # both count once for each rating of a row, or once in all
+                 batch_size:int=None,      # ratings per step; None: 1,024, or fewer if the ratings are few
+                 schedule:Callable=cosine, # the learning rate's course: share of the run done -> share of `lr`
+                 update:Callable=adam,     # makes the step: model -> step(users, items, values, lr, penalty)
+                 seed:int=0):              # of the batches' order
         check_ratings(model, 'train', train)
         check_whole('epochs', epochs, 1)
         epochs = int(epochs)
@@ -288,25 +290,25 @@ class SGDSolver:
         self.penalty = penalty_of(train, reg, regs, per_rating, model.device)
         self.priors = regularization_priors(model, train, reg, regs, per_rating)
 
-    def batches(self):
+    def batches(self) -> Iterator:
         "The epoch's batches."
         seed = self.seed*100_003 + self.epoch
         return batches(self.train, self.batch_size, seed, self.model.device)
 
-    def share_done(self, batch):
+    def share_done(self, batch:int) -> float:
         "The share of the run that is over before the batch with this number, from 0 to 1."
         epochs = self.epoch + batch*self.batch_size/len(self.train)
         return min(epochs/self.epochs, 1.)
 
-    def state_dict(self): return dict(epoch=self.epoch, step=self.step.state_dict())
+    def state_dict(self) -> dict: return dict(epoch=self.epoch, step=self.step.state_dict())
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state:dict) -> None:
         self.epoch = state['epoch']
         self.step.load_state_dict(state['step'])
 
 # %% ../nbs/04_training.ipynb #9094a83c
 @patch
-def sweep(self:SGDSolver):
+def sweep(self:SGDSolver) -> dict:
     "One epoch. Returns the last learning rate, and the training RMSE, measured while learning."
     mean = self.model.mean
     squared = 0.

@@ -8,6 +8,7 @@ __all__ = ['VariationalSolver', 'fit_variational']
 # %% ../nbs/11_variational.ipynb #1bd15dd6
 #| code-fold: true
 #| code-summary: "Show the imports of the module"
+from pathlib import Path
 from typing import NamedTuple
 import math
 import torch
@@ -17,7 +18,8 @@ from .als import (ALSSolver, RowPrior, arrange, both_sides, cg_rows, cholesky, e
 from .gibbs import (ALS_START, LEAST_NOISE, known_of, leave_prior, overall_precision, prior_given_rows,
                           told)
 from .model import OTHER, SIDES, MatrixFactorization, check_ratings, check_whole, rating_unit
-from .runs import float32_on_cpu, fit
+from .ratings import Ratings
+from .runs import History, float32_on_cpu, fit
 from fastcore.basics import patch
 
 # %% ../nbs/11_variational.ipynb #b4780a8c
@@ -150,11 +152,11 @@ class VariationalSolver:
     "Bell curves in place of draws: the model holds the rows' means, and each bin has a covariance."
     @float32_on_cpu()
     def __init__(self,
-                 model,             # the `MatrixFactorization` to fill; starts from its users
-                 train,             # `Ratings` to learn from
-                 features=None,     # tables of users and of items, for the prior mean (lesson 12)
-                 cg_steps:int=None, # of conjugate gradients from the old row; None: solve exactly
-                 start=2):          # sweeps of ALS to begin with; or a `PartialStart`
+                 model:MatrixFactorization, # the model to fill; starts from its users
+                 train:Ratings,             # ratings to learn from
+                 features:tuple=None,       # tables of users and of items, for the prior mean (lesson 12)
+                 cg_steps:int=None,         # of conjugate gradients from the old row; None: solve exactly
+                 start:int|PartialStart=2): # sweeps of ALS to begin with; or a `PartialStart`
         _check_settings(model, train, cg_steps, start)
         self.model = model
         self.cg_steps = None if cg_steps is None else int(cg_steps)
@@ -206,7 +208,7 @@ def _no_covariances(self:VariationalSolver, side):
 
 # %% ../nbs/11_variational.ipynb #b77e93f9
 @patch
-def sweep(self:VariationalSolver):
+def sweep(self:VariationalSolver) -> dict:
     "The items and then the users. Returns dict(noise=, train=), in units of the ratings."
     if self.als is not None and self.als_sweeps < self.start: return self._als_sweep()
     if self.als is None and self.sweeps == 0: self.begin(self.start)
@@ -219,7 +221,7 @@ def sweep(self:VariationalSolver):
 
 # %% ../nbs/11_variational.ipynb #5e938719
 @patch
-def update_side(self:VariationalSolver, side):
+def update_side(self:VariationalSolver, side:str) -> float:
     "One side's prior, rows and covariances, and the noise. Returns the mean squared error."
     prior = self._update_prior(side)
     table = lookup_table(self.model.rows(OTHER[side]))
@@ -269,7 +271,7 @@ def _update_prior(self:VariationalSolver, side):
 MOST_EXTRAPOLATED = 0.8  # of the last step: with larger shares a swing takes longer to die out
 
 @patch
-def extrapolate(self:VariationalSolver, side):
+def extrapolate(self:VariationalSolver, side:str) -> None:
     "Move the rows of one side on by 0, 1/2, 2/3, ... and at most 0.8 of their last step."
     rows = self.model.rows(side)
     step = rows - self.rows_before[side]
@@ -306,7 +308,7 @@ def _als_sweep(self:VariationalSolver):
 #| code-fold: true
 #| code-summary: "Show begin, which takes over a PartialStart"
 @patch
-def begin(self:VariationalSolver, start):
+def begin(self:VariationalSolver, start:PartialStart) -> None:
     "Take over the items that the model holds and what a `PartialStart` says of them; solve the users."
     k = start.covariances.shape[1] - 1
     if k != self.model.k:
@@ -345,7 +347,7 @@ def _take_over_users(self:VariationalSolver, covariances):
 #| code-fold: true
 #| code-summary: "Show how the state is saved and restored"
 @patch
-def state_dict(self:VariationalSolver):
+def state_dict(self:VariationalSolver) -> dict:
     "What the next sweep depends on, beside the model."
     return dict(
         noise_variance=self.noise_variance,
@@ -355,7 +357,7 @@ def state_dict(self:VariationalSolver):
         sweeps=self.sweeps)
 
 @patch
-def load_state_dict(self:VariationalSolver, state):
+def load_state_dict(self:VariationalSolver, state:dict) -> None:
     "Go on from a `state_dict`."
     self.noise_variance = state['noise_variance']
     self.covariances = dict(state['covariances'])
@@ -364,16 +366,17 @@ def load_state_dict(self:VariationalSolver, state):
     self.sweeps = state['sweeps']
 
 # %% ../nbs/11_variational.ipynb #f080c665
-def fit_variational(model,               # the `MatrixFactorization` to fill; starts from its users
-                    train,               # `Ratings` to learn from
-                    valid=None,          # `Ratings` to stop by; without them all `sweeps` run
-                    sweeps:int=20,       # passes over the ratings, at most
-                    start=2,             # sweeps of ALS to begin with; or from `start_on_parts`
-                    features=None,       # tables of users and of items, for the prior mean (lesson 12)
-                    cg_steps:int=None,   # conjugate gradients from the old row; None: solve exactly
-                    patience:int|None=5, # sweeps without a better `valid` before it stops; None: run all
-                    checkpoint=None,     # a file to resume from, and to write after every sweep
-                    progress:bool=None): # a progress bar? None: where a person is watching
+def fit_variational(model:MatrixFactorization, # the model to fill; starts from its users
+                    train:Ratings,            # ratings to learn from
+                    valid:Ratings=None,       # ratings to stop by; without them all `sweeps` run
+                    sweeps:int=20,            # passes over the ratings, at most
+                    start:int|PartialStart=2, # sweeps of ALS to begin with; or from `start_on_parts`
+                    features:tuple=None,      # tables of users and of items, for the prior mean (lesson 12)
+                    cg_steps:int=None,        # conjugate gradients from the old row; None: solve exactly
+                    patience:int|None=5,      # sweeps without a better `valid` before it stops; None: run all
+                    checkpoint:str|Path=None, # a file to resume from, and to write after every sweep
+                    progress:bool=None        # a progress bar? None: where a person is watching
+                   ) -> History:
     """Fill `model` by variational Bayes (Lim and Teh 2007), with shared covariances.
 
     Returns a `History`; the model holds the best sweep. `noise` is the standard deviation of a rating

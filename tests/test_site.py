@@ -62,18 +62,20 @@ class Visit:
 def names(): return sorted(p.relative_to(site).as_posix() for p in site.rglob('*.html') if p.name != '404.html')
 
 def test_every_page_is_there(base):
-    "One for each notebook, one for each module's reference, and the page for lost readers; and no stylesheet asks another server for a font."
+    "One for each notebook, those of the Reference, and the page for lost readers; and no stylesheet asks another server for a font."
     notebooks = {re.sub(r'^\d+_', '', p.relative_to(root/'nbs').as_posix()).removesuffix('.ipynb') for p in (root/'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts}
-    reference = {f'reference/{p.stem}' for p in (root/'mfbook').glob('*.py') if p.stem[0] != '_' and p.stem != 'all'}
+    reference = {f'reference/{page}' for page in re.findall(r'reference/(\w+)\.qmd', (root/'_quarto.yml').read_text(encoding='utf-8'))}
     assert {n.removesuffix('.html') for n in names()} == notebooks | reference and (site/'404.html').is_file()
     assert [p.name for p in site.rglob('*.css') if re.search(r'@import|url\([\'"]?(https?:)?//', p.read_text(encoding='utf-8'))] == []
+
+def read_reference(): return '\n'.join(p.read_text(encoding='utf-8') for p in sorted((site/'reference').glob('*.html')))
 
 def read(name): return (site/f'{name}.html').read_text(encoding='utf-8')
 
 @pytest.mark.parametrize('module, functions', {'training': ['batches', 'penalized_loss', 'cosine'], 'runs': ['fit', 'fit_sgd', 'tune_sgd']}.items())
 def test_a_lesson_shows_its_code_with_the_way_to_the_source(base, module, functions):
     "Each public function of a module stands open in its lesson under its own heading, which links to its line, and in the reference."
-    lesson, reference = read(module), read(f'reference/{module}')
+    lesson, reference = read(module), read_reference()
     source = (root/'mfbook'/f'{module}.py').read_text(encoding='utf-8').splitlines()
     for name in functions:
         line = next(i for i, l in enumerate(source, 1) if l.startswith(f'def {name}('))
@@ -82,12 +84,12 @@ def test_a_lesson_shows_its_code_with_the_way_to_the_source(base, module, functi
         assert re.search(rf'<span class="kw">def</span> <span class="fu">{name}</span>', lesson), f'{name} is folded away'
 
 def test_the_reference_has_parameters_and_the_ways_on(base):
-    reference = read('reference/runs')
+    reference = read('reference/fit') + read('reference/model')
     plain = html.unescape(re.sub(r'<[^>]+>', '', reference)).replace('’', "'")
     notes = docments(fit_sgd)
     assert notes['reg'] and notes['bias_reg']
     for words in (notes['reg'], notes['bias_reg']): assert words.replace('`', '') in plain
-    assert 'href="../runs.html#fit_sgd"' in reference and 'href="../model.html#matrixfactorization"' in reference
+    assert 'href="../runs.html#fit_sgd"' in reference and 'href="model.html#matrixfactorization"' in reference
     assert 'id="matrixfactorization.save"' in reference, 'a method that is patched onto the class of another module'
 
 def machinery():
@@ -101,13 +103,13 @@ def machinery():
 
 def test_machinery_stands_open_and_outside_the_reference(base):
     "Code of `#| exporti` cells is shown in its lesson, where a link can lead to it; the reference has what a user calls."
-    found = list(machinery())
+    found, reference = list(machinery()), read_reference()
     assert len(found) > 10
     for module, kind, name in found:
         lesson = read(module)
         assert re.search(rf'<span class="kw">{kind}</span> (<span class="fu">)?{name}\b', lesson), f'{module}.{name} is not shown'
         assert f'id="{name.lower()}"' in lesson, f'{module}.{name} has no place'
-        assert f'id="{name.lower()}"' not in read(f'reference/{module}'), f'{module}.{name} is in the reference'
+        assert f'id="{name.lower()}"' not in reference, f'{module}.{name} is in the reference'
 
 LOOKS = dict(light=('light', 1280), dark=('dark', 1280), phone=('light', 390))
 
@@ -187,7 +189,7 @@ def test_the_keyboard_reaches_everything(browser, base):
     here = '''() => { const e = document.activeElement, s = getComputedStyle(e);
         return [e.dataset.n || '', s.outlineStyle !== 'none' || s.boxShadow !== 'none']; }'''
     with Visit(browser, base) as v:
-        for name in ('index.html', 'reference/holdout.html'):
+        for name in ('index.html', 'reference/split.html'):
             page = v.open(name)
             total = page.evaluate('''() => { let n = 0;
                 for (const e of document.querySelectorAll('a[href], button, input, select, summary, [tabindex="0"]'))
@@ -265,6 +267,13 @@ def test_a_lost_reader(browser, base):
         page.locator('main').get_by_text('what the book makes').click()
         page.wait_for_url('**/index.html')
         assert v.faults == []
+
+def test_no_page_of_the_book_is_heavy(base):
+    "At most 400 kB each, compressed as a server sends it, and the numbers of figures are on it."
+    weights = {name: len(gzip.compress((site/name).read_bytes())) for name in names()}
+    assert {name: weight for name, weight in weights.items() if weight > 400_000} == {}
+    als = read('als')
+    assert re.search(r'<figcaption>Figure 9\.1\. ', als) and re.search(r'<caption>Table 9\.1\. ', als) and 'id="fig-path"' in als
 
 def test_pages_as_markdown(base):
     "`llms.txt` names every page but the 404, each with its Markdown twin; `sitemap.xml` has every page."
