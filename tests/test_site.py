@@ -202,7 +202,7 @@ def test_every_page(browser, base, look):
 FIRST = {      # what a reader types -> the page that must be found first
     'cold start': 'newcomers', 'regularization': 'training', 'embedding': 'model', 'implicit feedback': 'implicit', 'RMSE': 'holdout',
     'ALS': 'als', 'alternating least squares': 'als', 'Gibbs sampling': 'gibbs', 'posterior': 'gibbs', 'variational Bayes': 'variational', 'overfitting': 'training',
-    'learning rate': 'training', 'hold-out': 'holdout', 'baselines': 'holdout', 'biases': 'holdout', 'early stopping': 'runs', 'checkpoint': 'runs', 'calibration': 'evaluation',
+    'learning rate': 'training', 'hold-out': 'holdout', 'baselines': 'holdout', 'biases': 'model', 'early stopping': 'runs', 'checkpoint': 'runs', 'calibration': 'evaluation',
     'precision at k': 'evaluation', 'similar films': 'recommending', 'principal component': 'recommending', 'clicks': 'implicit', 'genres': 'features', 'Numba': 'compiled',
     '32 million ratings': 'scale', 'download': 'movielens', 'command line': 'cli', 'latent factors': 'model', 'embeding': 'model', 'fit_sgd': 'reference/runs', 'glossary': 'glossary', 'notation': 'notation'}
 
@@ -286,23 +286,23 @@ def test_rate_ten_films_is_light_and_near(browser, base):
         page.wait_for_selector('.rate-away:visible')
         assert v.faults == []
 
-def test_pages_are_light(browser, base):
-    "With all that it asks for, compressed, home weighs at most 250 kB and a lesson at most 400 kB; stylesheets and scripts come once."
+def weigh(browser, base, name):
+    "What a page asks for, until its formulas are set: sizes as they are sent, by address."
     with Visit(browser, base) as v:
         answers = []
         v.page.on('response', lambda answer: answers.append(answer))
-        weight = lambda: {a.url.removeprefix(base): len(a.body()) if a.url.endswith('woff2') else len(gzip.compress(a.body())) for a in answers}
-        v.open('index.html')
-        home = weight()
-        v.context.clear_cookies()
-        lesson = 'training.html'
-        v.open(lesson).wait_for_function('[...document.querySelectorAll(".math")].every(e => e.querySelector(".katex"))')
-        both = weight()
+        v.open(name).wait_for_function('[...document.querySelectorAll(".math")].every(e => e.querySelector(".katex"))')
+        return {a.url.removeprefix(base): len(a.body() if a.url.endswith('woff2') else gzip.compress(a.body())) for a in answers}
+
+def test_pages_are_light(browser, base):
+    "With all that it asks for, compressed, home weighs at most 250 kB and a lesson at most 400 kB; no theme and no font of icons comes along."
+    home, lesson = weigh(browser, base, 'index.html'), weigh(browser, base, 'training.html')
     assert sum(home.values()) <= 250_000, home
-    shared = sum(size for name, size in both.items() if name not in ('index.html', lesson))
+    shared = sum(size for name, size in lesson.items() if name != 'training.html')
     sizes = {p.name: shared + len(gzip.compress((site/f'{p.stem[3:]}.html').read_bytes())) for p in (root/'nbs').glob('[0-9][0-9]_*.ipynb')}
-    assert {name: size for name, size in sizes.items() if size > 400_000} == {}
-    assert [name for name in both if name.endswith('.css')] == ['book.css', 'assets/katex/katex.min.css'] and 'bootstrap-icons' not in str(both)
+    assert {name: size for name, size in sizes.items() if size > 400_000} == {}, lesson
+    assert [name for name in lesson if name.endswith('.css')] == ['book.css', 'assets/katex/katex.min.css']
+    assert not [p for p in site.rglob('*') if p.name.startswith('bootstrap')]
 
 # ---- around a lesson
 
@@ -335,8 +335,8 @@ def test_what_stands_under_a_lessons_title(browser, base):
 def test_on_this_page(browser, base):
     "Beside the text it follows the reader, and the entry stays in sight; on a phone it is one line that opens. No definition stands in it."
     with Visit(browser, base) as v:
-        page = v.open('movielens.html')
-        for name in ('download', 'load_ratings'):
+        page = v.open('als.html')
+        for name in ('fit_als', 'tune_als'):
             assert page.locator(f'main #{name}').count() and page.locator(f'nav a[href="#{name}"]').count() == 0
         page.set_viewport_size(dict(width=1280, height=400))
         for part in ('exercises', 'where-to-read-more'):

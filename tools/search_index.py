@@ -15,7 +15,7 @@ REPEATED = {'What we measured', 'Exercises', 'Where to read more'}      # in eve
 LONGEST = 3000      # characters of one section
 
 def kind_of(page):
-    "Lessons are shown before other pages, and those before the Reference."
+    "Lessons are shown before other pages, and those before the Reference; a lesson's subsections are details."
     if LESSON.match(page.src.name):
         return 'lesson'
     return 'reference' if page.src.parts[0] == 'reference' else 'page'
@@ -33,7 +33,9 @@ def merged(parts, unlisted):
 def entries_of(page):
     "A page's sections, as the search shows them."
     kind = kind_of(page)
-    unlisted = {heading['id'] for heading in page.env.get('headings', []) if 'unlisted' in heading['classes']}
+    headings = page.env.get('headings', [])
+    unlisted = {heading['id'] for heading in headings if 'unlisted' in heading['classes']}
+    details = {heading['id'] for heading in headings if heading['level'] > 2 and kind == 'lesson'}
     for part in merged(page.env.get('search', []), unlisted):
         section = SECTION_NUMBER.sub('', part['title'])
         place = f'#{part["id"]}' if part['id'] else ''
@@ -42,11 +44,11 @@ def entries_of(page):
             section = f'{section}: {page.title}'
         if not part['id']:
             text = f'{page.front.get("description", "")} {text}'
-        yield dict(kind=kind, href=f'{page.out}{place}', page=page.title, section=section, text=text[:LONGEST])
+        yield dict(kind='detail' if part['id'] in details else kind, href=f'{page.out}{place}', page=page.title, section=section, text=text[:LONGEST])
 
 def once(entries):
     "Of entries with one name, the first: a lesson's before a page's, a page's before the Reference's."
-    order = ['lesson', 'page', 'reference']
+    order = ['lesson', 'detail', 'page', 'reference']
     found = {}
     for entry in sorted(entries, key=lambda entry: order.index(entry['kind'])):
         name = (entry['section'] or re.sub(r'^\d\d ', '', entry['page'])).lower()

@@ -119,7 +119,9 @@
   const plain = (text) => text.toLowerCase().normalize("NFKD").replace(/[\u0300-\u036f]/g, "").replace(/[-–]/g, " ");
   const singular = (word) => (word.length > 3 && !word.endsWith("ss") ? word.replace(/s$/, "") : word);
   const wordsOf = (text) => (plain(text).match(/[a-z0-9_]+/g) || []).map(singular);
-  const WEIGHT = { lesson: 1, page: .7, reference: .4 };
+  const SMALL = new Set("a an and are as at by do for from how i in is it k my of on or the to what with".split(" "));
+  const WEIGHT = { lesson: 1, detail: .8, page: .7, reference: .05 };
+  const isCode = (query) => /[_.(]|[a-z][A-Z]/.test(query);      // somebody asks for a definition
 
   const readIndex = async () => {
     const answer = await fetch(`${offset}search.json`);
@@ -137,22 +139,24 @@
   const ask = () => (index = index || readIndex());
 
   const wordScore = (entry, word) => {
-    if (entry.title.includes(word)) return 12;
-    if (entry.title.some((w) => w.startsWith(word))) return 6;
-    if (entry.pageWords.includes(word)) return 4;
     const times = entry.body.split(` ${word}`).length - 1;
-    return times ? 1 + Math.min(times, 10) / 5 : 0;
+    const inText = times ? 1 + Math.min(times, 10) / 3 : 0;
+    if (entry.title.includes(word)) return 10 + inText;
+    if (entry.title.some((w) => w.startsWith(word))) return 5 + inText;
+    if (entry.pageWords.includes(word)) return 3 + inText;
+    return inText;
   };
-  const scoreOf = (entry, words, lessons) => {
+  const scoreOf = (entry, words, lessons, code) => {
     const phrase = words.join(" "), title = entry.title.join(" ");
-    const scores = words.map((word) => wordScore(entry, word));
+    const large = words.filter((word) => !SMALL.has(word));
+    const scores = (large.length ? large : words).map((word) => wordScore(entry, word));
     const place = lessons.indexOf(entry.href);      // of the lessons of a term, the first teaches it
     if (scores.includes(0) && place < 0) return 0;
-    let sum = scores.reduce((a, b) => a + b, 0) / words.length;
+    let sum = scores.reduce((a, b) => a + b, 0) / scores.length;
     if (title === phrase) sum += 30;
     else if (title.includes(phrase)) sum += 8;
     else if (entry.body.includes(` ${phrase} `)) sum += 3;
-    return sum * WEIGHT[entry.kind] + (place < 0 ? 0 : 100 - 10 * place);
+    return sum * (code ? 1 : WEIGHT[entry.kind]) + (place < 0 ? 0 : 100 - 10 * place);
   };
 
   const editsBetween = (a, b) => {      // Levenshtein's distance
@@ -174,8 +178,9 @@
   const find = async (query) => {
     const { entries, lessons, known } = await ask();
     const findWords = (words) => {
-      const taught = lessons.get(words.join(" ")) || [];
-      return entries.map((entry) => ({ entry, score: scoreOf(entry, words, taught) }))
+      const large = words.filter((word) => !SMALL.has(word));
+      const taught = lessons.get(words.join(" ")) || lessons.get(large.join(" ")) || [];
+      return entries.map((entry) => ({ entry, score: scoreOf(entry, words, taught, isCode(query)) }))
         .filter((hit) => hit.score > 0).sort((a, b) => b.score - a.score).map((hit) => hit.entry);
     };
     const words = wordsOf(query);
@@ -191,7 +196,8 @@
   const excerpt = (text, query) => {
     const words = query.split(/\s+/).filter((word) => word.length > 1).map((word) => word.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
     const pattern = new RegExp(`(${words.join("|")})`, "gi");
-    const start = Math.max(0, text.search(pattern) - 50);
+    const phrase = text.toLowerCase().indexOf(query.toLowerCase());
+    const start = Math.max(0, (phrase < 0 ? text.search(pattern) : phrase) - 50);
     const shown = (start ? "…" : "") + text.slice(start, start + 160);
     return words.length ? escape(shown).replace(pattern, "<mark>$1</mark>") : escape(shown);
   };
