@@ -171,6 +171,8 @@ def own_ids(svg, n):
 # ---- a page's last touches
 
 OUTPUT = re.compile(r'(<div class="cell-output[^"]*)(">\n<pre>)(.*?)</pre>', re.S)
+EMPTY_HEAD = re.compile(r'<th\b([^>]*)>\s*</th>')      # the corner of a table heads nothing
+
 def mark_columns(output):
     "Printed columns keep their lines on a narrow screen (class `tabular`); sentences wrap."
     start, tag, text = output.groups()
@@ -185,6 +187,7 @@ def finish(path, site, ids):
     text = path.read_text(encoding='utf-8')
     text = text.replace(f'src="{BASE}/', f'src="{"../" * page.count("/")}')
     text = OUTPUT.sub(mark_columns, text)
+    text = EMPTY_HEAD.sub(r'<td\1></td>', text)
 
     def to_the_class(link):
         href, name = link.groups()

@@ -55,8 +55,8 @@ class BookLayout(layout.Layout):
             '<button type="button" class="menu-button" aria-controls="quarto-sidebar" aria-expanded="false">Menu</button>'
             f'<a class="navbar-brand" href="{home}">{escape(self.web["title"])}</a>'
             '<div class="book-search" role="search">'
-            '<input type="search" class="form-control" placeholder="Search" aria-label="Search the book" autocomplete="off"'
-            ' role="combobox" aria-expanded="false" aria-autocomplete="list" aria-controls="book-found">'
+            '<input type="text" class="form-control" placeholder="Search" aria-label="Search the book" autocomplete="off"'
+            ' enterkeyhint="search" role="combobox" aria-expanded="false" aria-autocomplete="list" aria-controls="book-found">'
             '<div id="book-found" role="listbox" aria-label="Pages found" hidden></div></div>'
             f'{tools}<button type="button" class="scheme-button" aria-pressed="false">Dark</button></nav>')]
 

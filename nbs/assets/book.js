@@ -51,10 +51,9 @@
   const markFigures = () => figures.forEach((figure) => {
     const next = figure.nextElementSibling;
     const button = next && next.matches(".figure-button") ? next : null;
-    const small = figure.clientWidth && figure.clientWidth < .9 * figure.width.baseVal.value && innerWidth < 992;
-    const cut = figure.clientWidth < .9 * parseFloat(figure.getAttribute("width")) * 4/3;
-    if (!(small || cut) || innerWidth >= 992) { if (button) button.remove(); return; }
-    if (button) return;
+    const shrunk = innerWidth < 992 && figure.clientWidth < .9 * figure.width.baseVal.value;
+    if (!shrunk && button) button.remove();
+    if (!shrunk || button) return;
     const larger = make("button", { type: "button", className: "figure-button" }, "Larger");
     larger.addEventListener("click", () => enlarge(figure));
     figure.after(larger);
