@@ -20,6 +20,19 @@ try { scheme = localStorage.getItem('book-scheme'); } catch (e) { /* a private w
 scheme = scheme || (matchMedia('(prefers-color-scheme: dark)').matches ? 'dark' : 'light');
 root.dataset.bsTheme = scheme; root.classList.toggle('quarto-dark', scheme === 'dark'); })()'''
 
+NAVBAR = '''<nav class="navbar" aria-label="Site">
+<button type="button" class="menu-button" aria-controls="quarto-sidebar" aria-expanded="false">Menu</button>
+<a class="navbar-brand" href="{home}">{title}</a>
+<div class="book-search" role="search">
+<input type="text" class="form-control" placeholder="Search" aria-label="Search the book" autocomplete="off"
+ enterkeyhint="search" role="combobox" aria-expanded="false" aria-autocomplete="list" aria-controls="book-found">
+<div id="book-found" role="listbox" aria-label="Pages found" hidden></div></div>
+{tools}<button type="button" class="scheme-button" aria-pressed="false">Dark</button></nav>'''
+
+SIDEBAR = '<nav id="quarto-sidebar" class="sidebar" aria-label="Contents of the book"><ul>{lines}</ul></nav>'
+BESIDE = '<nav id="TOC" aria-labelledby="toc-title"><div id="toc-title">On this page</div>{links}</nav>'
+ABOVE = '<nav id="TOC-body" aria-label="On this page"><details><summary>On this page</summary>{links}</details></nav>'
+
 class BookLayout(layout.Layout):
     "smalldocs's layout of a page, with the book's own frame."
 
@@ -32,7 +45,8 @@ class BookLayout(layout.Layout):
         head = super().head()
         up = self.offset()
         kept = [part for part in head.children if not LEFT_OUT.search(str(part))]
-        fonts = [Link(rel='preload', href=f'{up}assets/fonts/{name}.woff2', **{'as': 'font'}, type='font/woff2', crossorigin=True) for name in FONTS]
+        wanted_soon = dict(rel='preload', type='font/woff2', crossorigin=True, **{'as': 'font'})
+        fonts = [Link(href=f'{up}assets/fonts/{name}.woff2', **wanted_soon) for name in FONTS]
         more = [Link(rel='stylesheet', href=f'{up}book.css'), *fonts, Script(Safe(SCHEME)),
                 Script(src=f'{up}assets/frame.js', defer=True)]
         if self.page.env.get('math'):
@@ -50,15 +64,7 @@ class BookLayout(layout.Layout):
         home = rel(layout.PurePosixPath('index.html'), self.page)
         tools = ''.join(f'<a class="navbar-tool" href="{escape(tool["href"])}">{escape(tool["text"])}</a>'
                         for tool in self.nav.navbar['tools'])
-        return [Safe(
-            '<nav class="navbar" aria-label="Site">'
-            '<button type="button" class="menu-button" aria-controls="quarto-sidebar" aria-expanded="false">Menu</button>'
-            f'<a class="navbar-brand" href="{home}">{escape(self.web["title"])}</a>'
-            '<div class="book-search" role="search">'
-            '<input type="text" class="form-control" placeholder="Search" aria-label="Search the book" autocomplete="off"'
-            ' enterkeyhint="search" role="combobox" aria-expanded="false" aria-autocomplete="list" aria-controls="book-found">'
-            '<div id="book-found" role="listbox" aria-label="Pages found" hidden></div></div>'
-            f'{tools}<button type="button" class="scheme-button" aria-pressed="false">Dark</button></nav>')]
+        return [Safe(NAVBAR.format(home=home, title=escape(self.web['title']), tools=tools))]
 
     def secondary_nav(self):
         return []
@@ -78,7 +84,7 @@ class BookLayout(layout.Layout):
 
     def sidebar_html(self, toc=None):
         lines = ''.join(self.side_entry(item) for item in self.sidebar['items'])
-        return [Safe(f'<nav id="quarto-sidebar" class="sidebar" aria-label="Contents of the book"><ul>{lines}</ul></nav>')]
+        return [Safe(SIDEBAR.format(lines=lines))]
 
     def title_block(self):
         "The bar of a lesson goes into it, above the table of contents."
@@ -92,10 +98,8 @@ class BookLayout(layout.Layout):
         made = super().toc(body, ids)
         if not made:
             return []
-        links = made[0].children[1]
-        if body:
-            return [Safe(f'<nav id="TOC-body" aria-label="On this page"><details><summary>On this page</summary>{layout.to_xml(links, indent=False)}</details></nav>')]
-        return [Safe(f'<nav id="TOC" aria-labelledby="toc-title"><div id="toc-title">On this page</div>{layout.to_xml(links, indent=False)}</nav>')]
+        links = layout.to_xml(made[0].children[1], indent=False)
+        return [Safe((ABOVE if body else BESIDE).format(links=links))]
 
     def extra_links(self):
         return []
@@ -106,10 +110,11 @@ class BookLayout(layout.Layout):
         here = next((i for i, page in enumerate(order) if page is self.page), None)
         if here is None:
             return []
-        neighbors = {'Previous': order[here - 1] if here else None, 'Next': order[here + 1] if here + 1 < len(order) else None}
+        before = order[here - 1:here] if here else []
+        after = order[here + 1:here + 2]
         links = ''
-        for word, page in neighbors.items():
-            if page:
-                links += (f'<a class="nav-page-{word.lower()}" rel="{word.lower()[:4]}" href="{escape(rel(page.out, self.page))}">'
+        for word, kind, pages in (('Previous', 'prev', before), ('Next', 'next', after)):
+            for page in pages:
+                links += (f'<a class="nav-page-{kind}" rel="{kind}" href="{escape(rel(page.out, self.page))}">'
                           f'<span>{word}</span> {escape(page.title)}</a>')
         return [Safe(f'<nav class="page-navigation" aria-label="Previous and next page">{links}</nav>')]

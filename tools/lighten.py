@@ -1,4 +1,4 @@
-"""Leave out of a stylesheet what no page uses. Bootstrap has rules for a thousand things; the book uses a tenth of them."""
+"""Leave out of a stylesheet what no page uses: most of Bootstrap."""
 import re
 
 COMMENT = re.compile(r'/\*.*?\*/', re.S)
@@ -38,7 +38,7 @@ def is_used(selector, words):
     return all(name in words for name in NAMES.findall(asked))
 
 def lighter(css, words):
-    "The stylesheet without the rules that can apply to nothing. `words`: all classes, ids and names in pages and scripts."
+    "The stylesheet without the rules that apply to nothing. `words`: all classes, ids and names in pages and scripts."
     kept = []
     for head, body in blocks(COMMENT.sub('', css)):
         if head.startswith(CONDITIONS):

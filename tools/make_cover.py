@@ -20,6 +20,7 @@ SIZE = 1200/DOTS_AN_INCH, 630/DOTS_AN_INCH
 if __name__ == '__main__':
     plt.style.use('mfbook.book')
     fig, ax = plt.subplots(figsize=SIZE, facecolor=PAPER)
-    fig.suptitle('mfbook: matrix factorization for recommenders', x=0.03, ha='left', color=INK, fontsize=16, weight='bold')
+    title = 'mfbook: matrix factorization for recommenders'
+    fig.suptitle(title, x=0.03, ha='left', color=INK, fontsize=16, weight='bold')
     plot_results(ladder(data='ml-sample', split='random 80/10/10'), ax)
     fig.savefig(root/'nbs'/'assets'/'cover.png', dpi=DOTS_AN_INCH, transparent=False, metadata={'Software': None})

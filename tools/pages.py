@@ -117,7 +117,8 @@ def lesson_bar(name, prose):
     text = (f'<div class="lesson-bar">\n<p>Lesson {name[:2]} <span>of part {part_of(name)}</span></p>\n'
             f'<p>{times[0].upper()}{times[1:]}</p>\n<ul>{offers}</ul>\n')
     if cfg.published != 'yes':
-        text += f'<p>{cfg.user}/{cfg.repo} is not on GitHub yet, where Colab would look for it: download the notebook.</p>\n'
+        text += (f'<p>{cfg.user}/{cfg.repo} is not on GitHub yet, where Colab would look for it: '
+                 'download the notebook.</p>\n')
     return text + '</div>'
 
 class open_lesson(Processor):

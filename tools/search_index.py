@@ -1,8 +1,8 @@
 """What the search of the site looks in: `search.json`.
 
-Each heading stands in it once. A lesson's sections come from its prose; the code of a definition belongs to the section it
-stands in, and the definition itself is found in the Reference, unless a section has its name. The glossary says which
-lesson each word of the field belongs to.
+Each heading stands in it once. A lesson's sections come from its prose; the code of a definition belongs to the
+section it stands in, and the definition itself is found in the Reference, unless a section has its name. The glossary
+says which lesson each word of the field belongs to.
 """
 import json
 import re
@@ -44,7 +44,8 @@ def entries_of(page):
             section = f'{section}: {page.title}'
         if not part['id']:
             text = f'{page.front.get("description", "")} {text}'
-        yield dict(kind='detail' if part['id'] in details else kind, href=f'{page.out}{place}', page=page.title, section=section, text=text[:LONGEST])
+        yield dict(kind='detail' if part['id'] in details else kind, href=f'{page.out}{place}', page=page.title,
+                   section=section, text=text[:LONGEST])
 
 def once(entries):
     "Of entries with one name, the first: a lesson's before a page's, a page's before the Reference's."
@@ -56,7 +57,7 @@ def once(entries):
     return list(found.values())
 
 def terms(glossary, pages):
-    "Each term of the glossary, in all its forms, with its lessons' pages. It links to those it grows up in; the last comes first."
+    "Each term of the glossary, in all its forms, with its lessons' pages: the last that it links to comes first."
     out_of = {page.src.name: str(page.out) for page in pages}
     found = {}
     for line in glossary.splitlines():

@@ -2,8 +2,9 @@
 
     python tools/weigh_pages.py [index training ...]      # every page without an argument
 
-Each page is opened in a browser with an empty cache, three times; the table has medians. `html` is the page itself and
-`all` is what it asks for, both compressed; `seen` is the first paint of words, `whole` the end of loading. Needs chromium.
+Each page is opened in a browser with an empty cache, three times; the table has medians. `html` is the page itself
+and `all` is what it asks for, both compressed; `seen` is the first paint of words, `whole` the end of loading. Needs
+chromium.
 """
 import gzip
 import shutil
@@ -41,7 +42,8 @@ def visit(browser, address):
 def weigh(browser, base, name):
     "A page's line of the table."
     html = len(gzip.compress((site/f'{name}.html').read_bytes(), mtime=0))
-    seen, whole, received = (statistics.median(values) for values in zip(*(visit(browser, f'{base}{name}.html') for _ in range(RUNS))))
+    visits = [visit(browser, f'{base}{name}.html') for _ in range(RUNS)]
+    seen, whole, received = map(statistics.median, zip(*visits))
     return f'{name:24}{html/1000:8.0f}{received/1000:8.0f}{seen:8.2f}{whole:8.2f}'
 
 if __name__ == '__main__':
