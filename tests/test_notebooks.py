@@ -113,7 +113,7 @@ FEW = 5      # lines of a refusal that may stand open
 
 @pytest.mark.parametrize('path', **every_lesson)
 def test_what_is_folded_says_what_it_is(path):
-    "Imports and refusals are folded, and each folded cell has its line: what is plotting or guarding is told by no rule, and not tested."
+    "Imports and refusals are folded away, and each folded cell says in one line what it holds."
     for c in code_cells(read_nb(path)):
         folded = re.search(r'^#\| code-fold: true$', c.source, re.M)
         summary = re.search(r'^#\| code-summary: "?(.+?)"?$', c.source, re.M)

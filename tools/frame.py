@@ -12,7 +12,6 @@ from smalldocs.site import rel
 
 FONTS = ['source-sans-3-latin-wght-normal', 'source-serif-4-latin-wght-normal']     # what each page begins with
 LEFT_OUT = re.compile(r'site_libs/|styles\.css|quarto-color-scheme|smalldocs-scheme|katex')
-NUMBER = re.compile(r'(\d\d)_')
 
 # Before the first paint: the colors that the reader chose, or else those that the system asks for.
 SCHEME = '''(() => { const root = document.documentElement; let scheme = null;
