@@ -109,6 +109,20 @@ def test_options_are_yaml(path):
             except (yaml.YAMLError, AttributeError, ValueError): pytest.fail(f'cell {c.idx_}: put the text of this into double quotes: {line}')
             assert not isinstance(value, dict), f'cell {c.idx_}: {line}'
 
+FEW = 5      # lines of a refusal that may stand open
+
+@pytest.mark.parametrize('path', **every_lesson)
+def test_what_is_folded_says_what_it_is(path):
+    "Imports and refusals are folded away, and each folded cell says in one line what it holds."
+    for c in code_cells(read_nb(path)):
+        folded = re.search(r'^#\| code-fold: true$', c.source, re.M)
+        summary = re.search(r'^#\| code-summary: "?(.+?)"?$', c.source, re.M)
+        assert bool(folded) == bool(summary) and (not summary or len(summary[1]) <= 90), f'cell {c.idx_}'
+        code = [l for l in c.source.splitlines() if l.strip() and l[0] != '#']
+        if folded or not code or flags(c) & {'hide', 'exports', 'exporti', 'default_exp', 'echo:', 'eval:'}: continue
+        assert not re.match(r'(import|from) ', code[0]), f'cell {c.idx_} begins with an import: fold it away'
+        assert 'test_fail' not in c.source or len(code) <= FEW, f'cell {c.idx_} shows many refusals: fold it away'
+
 # ---- the lesson's shape
 
 @pytest.mark.parametrize('path', **every)

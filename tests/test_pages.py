@@ -16,7 +16,7 @@ def tool(name):
     finally: sys.path.remove(str(root/'tools'))
     return module
 
-check, build, pages, contents = tool('check_pages'), tool('build_docs'), tool('pages'), tool('contents')
+check, build, pages, contents, lighten, search_index = map(tool, ['check_pages', 'build_docs', 'pages', 'contents', 'lighten', 'search_index'])
 
 def notebook(path, *cells):
     "A notebook of `cells`: prose, or (code, outputs)."
@@ -82,10 +82,13 @@ def processed(*cells):
     def cell(text):
         kind = 'code' if text.startswith('#|') else 'markdown'
         return dict(cell_type=kind, source=text, metadata={}, **(dict(outputs=[]) if kind == 'code' else {}))
-    nb = dict2nb(dict(cells=[cell(c) for c in ('# Title\n\n> One line.', '#| default_exp training', *cells)], metadata={}, nbformat=4, nbformat_minor=5))
+    nb = dict2nb(dict(cells=[cell(c) for c in ('# Title\n\n> One line.', '#| default_exp training', '**It takes** two hours to read.', *cells)], metadata={}, nbformat=4, nbformat_minor=5))
     nb.path_ = root/'nbs'/'04_training.ipynb'
     FilterDefaults()(nb)
-    return [c.source for c in nb.cells[2:]]
+    head, warning, bar, opening, *shown = [c.source for c in nb.cells]
+    assert "title: '04 Title'" in head or 'title: 04 Title' in head
+    assert 'Lesson 04 <span>of part I A first recommender</span>' in bar and f'Two hours to read; {contents.time_to_run("04_training.ipynb")}<' in bar
+    return shown
 
 def test_machinery_is_shown_without_a_heading(monkeypatch):
     "`#| exporti` stands open, with a place to link to; `#| hide` is gone; `#| exports` has a heading."
@@ -97,7 +100,45 @@ def test_machinery_is_shown_without_a_heading(monkeypatch):
 def test_a_place_is_made_once(monkeypatch):
     "No id twice on a page: a heading in prose makes one as well."
     monkeypatch.chdir(root)
-    assert processed('## Gram', '#| exporti\ndef gram(): return 1') == ['## Gram', 'def gram(): return 1']
+    assert processed('## Gram', '#| exporti\ndef gram(): return 1') == ['## 4.1 Gram', 'def gram(): return 1']
+
+def test_sections_are_numbered(monkeypatch):
+    monkeypatch.chdir(root)
+    assert processed('## One\n\ntext\n\n## Two', '### Not this', '## Three') == ['## 4.1 One\n\ntext\n\n## 4.2 Two', '### Not this', '## 4.3 Three']
+
+@pytest.mark.parametrize('published, says', [('no', True), ('yes', False)])
+def test_a_lesson_says_that_colab_cannot_find_it_yet(monkeypatch, published, says):
+    monkeypatch.chdir(root)
+    monkeypatch.setitem(pages.get_config().d, 'published', published)
+    bar = pages.lesson_bar('09_als.ipynb', '**It takes** a day to read.')
+    assert ('is not on GitHub yet' in bar) == says and 'blob/main/nbs/09_als.ipynb"' in bar and 'href="notebooks/09_als.ipynb"' in bar
+
+def test_a_lesson_that_says_no_time_stops_the_build(monkeypatch):
+    monkeypatch.chdir(root)
+    with pytest.raises(ValueError, match='It takes'): pages.lesson_bar('09_als.ipynb', 'No time.')
+
+# ---- a light stylesheet
+
+@pytest.mark.parametrize('css, kept', [
+    ('.a{x:1} .b{x:2}', '.a{x:1}'), ('.a .b,.a p{x:1}', '.a p{x:1}'), ('p{x:1}', 'p{x:1}'), ('.a:not(.b){x:1}', '.a:not(.b){x:1}'),
+    ('@media (min-width:1px){.b{x:1}}', ''), ('@media print{.a{x:1}.b{x:2}}', '@media print{.a{x:1}}'), ('@import url(x);.a{x:1}', '.a{x:1}'),
+    ('#b{x:1}', ''), ('@keyframes b{from{x:1}}', ''), ('@keyframes a{from{x:1}}', '@keyframes a{from{x:1}}'), ('@font-face{font-family:b}', '@font-face{font-family:b}'),
+    ('/* .a{} */.a:is(p,.a){x:1}', '.a:is(p,.a){x:1}')])
+def test_only_rules_that_a_page_uses_are_kept(css, kept):
+    "`b` is no page's."
+    assert lighten.lighter(css, {'a'}) == kept
+
+# ---- the search
+
+def test_a_heading_is_found_once():
+    "A lesson's section before the Reference's definition of the same name."
+    entry = lambda kind, page, section: dict(kind=kind, page=page, section=section, href=f'{kind}.html')
+    found = search_index.once([entry('reference', 'mfbook.als', 'Gram'), entry('page', 'Glossary', 'G'), entry('lesson', '09 ALS', 'gram'), entry('lesson', '09 ALS', '')])
+    assert [e['href'] for e in found] == ['lesson.html', 'lesson.html', 'page.html']
+
+def test_a_definition_belongs_to_the_section_it_stands_in():
+    parts = [dict(id='', title='', text='top'), dict(id='one', title='One', text='a'), dict(id='f', title='f', text='def f')]
+    assert search_index.merged(parts, {'f'}) == [parts[0], dict(id='one', title='One', text='a f def f')]
 
 # ---- tables
 

@@ -1,5 +1,5 @@
 "The repository agrees with itself: notebooks with modules, README with its notebook, names and addresses with settings.ini."
-import ast, importlib.util, os, re, shutil, subprocess, sys
+import ast, importlib.util, json, os, re, shutil, subprocess, sys
 from pathlib import Path
 
 import pytest, yaml
@@ -94,6 +94,9 @@ def test_the_citation_agrees_with_settings():
 def test_the_version_agrees_with_settings():
     assert f'__version__ = "{cfg.version}"' in text('mfbook/__init__.py')
     assert f'\n## {cfg.version}\n' in text('CHANGELOG.md')
+    assert f'[Version {cfg.version}]' in yaml.safe_load(text('_quarto.yml'))['website']['page-footer']['right']
+    assert json.loads(text('nbs/version.json')) == dict(version=cfg.version, address=cfg.doc_host + cfg.doc_baseurl + '/')
+    assert f'src="{cfg.doc_baseurl}/assets/book.js"' in text('nbs/book.html')
     assert f'Python {cfg.min_python} or newer' in text('README.md')
 
 def test_constraints_pin_each_direct_requirement():
@@ -129,7 +132,7 @@ def test_the_sidebar_lists_every_notebook_once():
 
 def test_the_sidebar_has_the_parts_a_reader_looks_for():
     bar = yaml.safe_load(text('_quarto.yml'))['website']['sidebar']['contents']
-    assert [part['section'] for part in bar] == ['Start', 'Lessons', 'Exercises', 'Results', 'Reference']
+    assert [part.get('section', part.get('text')) for part in bar] == ['Home', 'Rate ten films', 'Lessons', 'Exercises', 'Results', 'Glossary', 'Notation', 'Reference']
 
 def test_the_home_page_lists_every_lesson():
     "As a card; a lesson may be named in prose as well."

@@ -28,10 +28,19 @@ from nbdev.serve import proc_nbs
 from smalldocs import layout
 from smalldocs.config import load
 from smalldocs.notebook import cell_options
-from smalldocs.site import Site, rel
+from smalldocs.site import ASSETS, Site, rel
 
 from check_pages import faults, pages
+from contents import prose_of
+from frame import BookLayout
+from lighten import lighter
 from reference import write_reference
+from search_index import search_index
+
+BASE = get_config(root/'settings.ini').doc_baseurl      # where the site is published: /mfbook
+COMMENT = re.compile(r'/\*.*?\*/', re.S)
+READ_HERE = ['html-math-method', 'canonical-url', 'image-alt']      # keys of Quarto's that frame.py reads, and smalldocs does not
+layout.Layout = BookLayout
 
 # ---- README.md
 
@@ -113,11 +122,16 @@ class BookSite(Site):
         page.html = re.sub(r'<svg\b.*?</svg>', lambda svg: own_ids(svg[0], next(number)), html, flags=re.S)
 
     def copy_assets(self, nav):
-        "No page asks another server for a font."
-        super().copy_assets(nav)
-        for css in (self.out/'site_libs'/'themes').glob('*.css'):
-            text = css.read_text(encoding='utf-8')
-            css.write_text(re.sub(r'@import url\(https?:[^)]*\);?', '', text), encoding='utf-8')
+        "All rules of all stylesheets that a page uses, in `book.css`; no page asks another server for a font."
+        bootstrap = ASSETS/'vendor'/'bootstrap'/'bootstrap.min.css'
+        words = used_words(self.out, self.root/'assets')
+        parts = [lighter(path.read_text(encoding='utf-8'), words) for path in (bootstrap, ASSETS/'smalldocs.css')]
+        parts += [COMMENT.sub('', (self.root/'styles.css').read_text(encoding='utf-8'))]
+        (self.out/'book.css').write_text(''.join(parts), encoding='utf-8')
+
+    def write_search(self):
+        glossary = '\n'.join(prose_of(root/'nbs'/'glossary.ipynb'))
+        (self.out/'search.json').write_text(search_index(self.pages.values(), glossary), encoding='utf-8')
 
     def write_llms_txt(self):
         "The pages as the sidebar has them, each with its one line."
@@ -137,6 +151,17 @@ class BookSite(Site):
         text = re.sub(r'\s*<url>\s*<loc>[^<]*/404.html</loc>\s*</url>', '', text)
         path.write_text(text, encoding='utf-8')
 
+def used_words(site, scripts):
+    "The classes, ids and other names in the site's pages, and the words of its scripts."
+    words = set()
+    for path in site.rglob('*.html'):
+        text = re.sub(r'<svg.*?</svg>', '', path.read_text(encoding='utf-8'), flags=re.S)
+        for value in re.findall(r'(?:class|id)="([^"]*)"', text):
+            words.update(value.split())
+    for path in scripts.rglob('*.js'):
+        words.update(re.findall(r'[\w-]+', path.read_text(encoding='utf-8')))
+    return words
+
 def own_ids(svg, n):
     "matplotlib numbers the parts of each figure from 1; on a page with several, ids must differ."
     ids = set(re.findall(r'\bid="([^"]+)"', svg))
@@ -146,11 +171,7 @@ def own_ids(svg, n):
 # ---- a page's last touches
 
 OUTPUT = re.compile(r'(<div class="cell-output[^"]*)(">\n<pre>)(.*?)</pre>', re.S)
-LABELS = {      # what a screen reader needs to know and smalldocs does not say
-    '<nav class="navbar': '<nav aria-label="Site" class="navbar',
-    'role="img"></i>': 'aria-hidden="true"></i>',
-    '<div id="quarto-margin-sidebar"':
-        '<div id="quarto-margin-sidebar" role="complementary" aria-label="Beside the page"'}
+EMPTY_HEAD = re.compile(r'<th\b([^>]*)>\s*</th>')      # the corner of a table heads nothing
 
 def mark_columns(output):
     "Printed columns keep their lines on a narrow screen (class `tabular`); sentences wrap."
@@ -160,16 +181,13 @@ def mark_columns(output):
     return f'{start}{kind}{tag}{text}</pre>'
 
 def finish(path, site, ids):
-    """KaTeX from the site itself; a link to a method without a heading of its own leads to its class; a 404 page that
-    works at any depth. `ids`: what each page offers to link to."""
+    """A link to a method without a heading of its own leads to its class; a 404 page that works at any depth. `ids`: what
+    each page offers to link to."""
     page = path.relative_to(site).as_posix()
     text = path.read_text(encoding='utf-8')
-    text = text.replace(layout.KATEX, '../' * page.count('/') + 'assets/katex')
+    text = text.replace(f'src="{BASE}/', f'src="{"../" * page.count("/")}')
     text = OUTPUT.sub(mark_columns, text)
-    for old, new in LABELS.items():
-        text = text.replace(old, new)
-    twin = path.name.removesuffix('.html') + '.llms.md'
-    text = text.replace('</head>', f'<link rel="alternate" type="text/markdown" href="{twin}"></head>', 1)
+    text = EMPTY_HEAD.sub(r'<td\1></td>', text)
 
     def to_the_class(link):
         href, name = link.groups()
@@ -180,8 +198,8 @@ def finish(path, site, ids):
     text = re.sub(r'href="([\w./-]*)#([\w.]+\.[\w.]+)"', to_the_class, text)
 
     if page == '404.html':
-        local = r'((?:href|src|content)=")(?!\w+:|#|/|width|smalldocs)(\./)?([\w./-]*)'
-        text = re.sub(local, r'\1/mfbook/\3', text)
+        local = r'((?:href|src)="|offset" content=")(?!\w+:|#|/)(\./)?([\w./-]*)'
+        text = re.sub(local, rf'\1{BASE}/\3', text)
     path.write_text(text, encoding='utf-8')
 
 # ---- links
@@ -242,7 +260,7 @@ def build():
     for path in made:
         finish(path, cfg.doc_path, ids)
 
-    not_understood = [w for w in site.warnings if 'html-math-method' not in w]
+    not_understood = [w for w in site.warnings if not any(key in w for key in READ_HERE)]
     stop_at([*not_understood, *broken_links(cfg.doc_path, cfg.doc_baseurl)], 'The site has faults:')
     print(f'{cfg.doc_path.name}/: {n_pages} pages')
 

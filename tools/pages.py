@@ -2,7 +2,10 @@
 
 They change what nbdev hands on, so that a page is the same whether smalldocs or Quarto makes it.
 """
+import itertools
 import re
+import sys
+from functools import cache
 from pathlib import Path
 
 import yaml
@@ -10,6 +13,10 @@ from execnb.nbio import mk_cell
 from nbdev.config import get_config
 from nbdev.doclinks import NbdevLookup
 from nbdev.process import Processor
+
+root = Path(__file__).resolve().parent.parent
+sys.path.append(str(root/'tools'))
+from contents import time_to_run
 
 FOLDED_AWAY = {'export', 'hide', 'default_exp'}     # flags of cells that run and are not shown
 DEFINITION = re.compile(r'^(?:async )?(?:def|class) (\w+)', re.M)
@@ -20,10 +27,10 @@ def rm_hidden(cell):
     if FOLDED_AWAY & set(cell.directives_): del cell['source']
 
 def heading(name):
-    "What stands above an exported definition in a lesson: its name and the way to its source. The code itself follows."
+    "What stands above an exported definition in a lesson: its name, not listed on the side, and the way to its source."
     source = NbdevLookup().code(name)
     if not source: raise ValueError(f'{name} is in no exported module; run make export')
-    return f'### {name}\n\n[source]({source}){{.source aria-label="source of {name}"}}\n'
+    return f'### {name} {{.unlisted}}\n\n[source]({source}){{.source aria-label="source of {name}"}}\n'
 
 class place_headings(Processor):
     "nbdev sets headings where they fall; here each stands right before the cell that defines what it names."
@@ -50,7 +57,7 @@ def headings(cell):
     text = cell.source if cell.cell_type == 'markdown' else ''
     for output in cell.get('outputs', []):
         text += ''.join(output.get('data', {}).get('text/markdown', ''))
-    for title in re.findall(r'^#+ +(.+?) *$', text, re.M):
+    for title in re.findall(r'^#+ +(.+?)(?: *\{[^}]*\})? *$', text, re.M):
         yield title.lower().replace(' ', '-')
         yield title.lower().split('.')[-1]        # a method's own name
 
@@ -70,22 +77,77 @@ class place_anchors(Processor):
             cells.append(cell)
         self.nb.cells = cells
 
-class notebook_links(Processor):
-    "Beside a lesson: open it in Colab, or download it."
+# ---- under a lesson's title
+
+LESSON = re.compile(r'(\d\d)_\w+\.ipynb')
+RAW_HTML = '```{=html}\n%s\n```'
+
+@cache
+def part_of(name):
+    "The part of the book that a lesson's file stands in, as the sidebar names it."
+    def search(contents, part=''):
+        for entry in contents:
+            if entry.get('href') == name:
+                return part
+            found = search(entry['contents'], entry['section']) if 'contents' in entry else None
+            if found is not None:
+                return found
+
+    config = yaml.safe_load((root/'_quarto.yml').read_text(encoding='utf-8'))
+    return search([entry for entry in config['website']['sidebar']['contents'] if isinstance(entry, dict)])
+
+def reading_time(prose):
+    "How long a lesson takes to read, in the words that it opens with."
+    found = re.search(r'\*\*It takes\*\* (.+? to read)', prose)
+    if not found:
+        raise ValueError('a lesson says at its top how long it takes: **It takes** half an hour to read and ...')
+    return found[1]
+
+def lesson_bar(name, prose):
+    "What a reader of a lesson is told and offered before its first word. Its prose says how long it takes to read."
+    cfg = get_config()
+    file = f'{cfg.nbs_path.name}/{name}'
+    times = f'{reading_time(prose)}; {time_to_run(name)}'.strip('; ')
+    links = {
+        'Open in Colab': f'https://colab.research.google.com/github/{cfg.user}/{cfg.repo}/blob/{cfg.branch}/{file}',
+        'Download notebook': f'notebooks/{name}',
+        'Edit': f'{cfg.git_url}/edit/{cfg.branch}/{file}',
+        'Report an issue': f'{cfg.git_url}/issues/new?title=Lesson+{name[:2]}:+'}
+    offers = ''.join(f'<li><a href="{href}">{words}</a></li>' for words, href in links.items())
+    text = (f'<div class="lesson-bar">\n<p>Lesson {name[:2]} <span>of part {part_of(name)}</span></p>\n'
+            f'<p>{times[0].upper()}{times[1:]}</p>\n<ul>{offers}</ul>\n')
+    if cfg.published != 'yes':
+        text += (f'<p>{cfg.user}/{cfg.repo} is not on GitHub yet, where Colab would look for it: '
+                 'download the notebook.</p>\n')
+    return text + '</div>'
+
+class open_lesson(Processor):
+    "A lesson's number goes before its title, and the bar of links below it."
     def end(self):
-        cfg = get_config()
         name = Path(self.nb.path_).name
-        if not re.match(r'\d\d_', name):
+        if not LESSON.fullmatch(name):
             return
         head = self.nb.cells[0]
         front = yaml.safe_load(head.source.strip().strip('-'))
-        place = f'{cfg.user}/{cfg.repo}/blob/{cfg.branch}/{cfg.nbs_path.name}/{name}'
-        front['code-links'] = [
-            {'text': 'Open in Colab', 'icon': 'play-circle',
-             'href': f'https://colab.research.google.com/github/{place}'},
-            {'text': 'Download notebook', 'icon': 'download',
-             'href': f'notebooks/{name}'}]
+        front['title'] = f'{name[:2]} {front["title"]}'
         head.source = f'---\n{yaml.dump(front)}\n---\n\n'
+
+        prose = '\n'.join(cell.source for cell in self.nb.cells if cell.cell_type == 'markdown')
+        self.nb.cells.insert(2, mk_cell(RAW_HTML % lesson_bar(name, prose), 'markdown'))    # after nbdev's own warning
+
+class number_sections(Processor):
+    "Sections of lesson 09 are 9.1, 9.2, ... Their places keep their names: Pandoc leaves such a number out of them."
+    def end(self):
+        lesson = LESSON.fullmatch(Path(self.nb.path_).name)
+        if not lesson:
+            return
+        count = itertools.count(1)
+
+        def numbered(mark):
+            return f'## {int(lesson[1])}.{next(count)} '
+        for cell in self.nb.cells:
+            if cell.cell_type == 'markdown':
+                cell.source = re.sub(r'^## +', numbered, cell.source, flags=re.M)
 
 # ---- tables
 

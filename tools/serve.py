@@ -1,14 +1,19 @@
 """Serve the built site on this machine, at the path it is published under, with its own page for what is not there.
 
     python tools/serve.py [port]      # http://127.0.0.1:8000/mfbook/ without an argument
+
+Text is sent compressed, as GitHub Pages sends it.
 """
+import gzip
 import http.server
+import io
 import sys
 import threading
 from pathlib import Path
 
 site = Path(__file__).resolve().parent.parent/'_docs'
 BASE = '/mfbook/'
+COMPRESSED = {'.html', '.css', '.js', '.json', '.svg', '.md', '.txt', '.xml', '.ipynb'}
 
 class Pages(http.server.SimpleHTTPRequestHandler):
     "The files of `_docs/` under `/mfbook/`, and 404.html for all else, as the published site answers."
@@ -18,6 +23,19 @@ class Pages(http.server.SimpleHTTPRequestHandler):
     def translate_path(self, path):
         inside = path.startswith(BASE)
         return super().translate_path('/' + path.removeprefix(BASE) if inside else '/is/nowhere')
+
+    def send_head(self):
+        path = Path(self.translate_path(self.path))
+        accepts = 'gzip' in self.headers.get('Accept-Encoding', '')
+        if path.suffix not in COMPRESSED or not path.is_file() or not accepts:
+            return super().send_head()
+        body = gzip.compress(path.read_bytes(), mtime=0)
+        self.send_response(200)
+        self.send_header('Content-Type', self.guess_type(path))
+        self.send_header('Content-Encoding', 'gzip')
+        self.send_header('Content-Length', str(len(body)))
+        self.end_headers()
+        return io.BytesIO(body)
 
     def send_error(self, code, *args):
         if code != 404:
