@@ -15,7 +15,7 @@ from mfbook.compiled import CompiledSGDSolver, MeanFieldSolver, fit_compiled_sgd
 from mfbook.gibbs import GibbsSolver, predict_rows
 from mfbook.model import MatrixFactorization, predict_pairs, rating_unit
 from mfbook.scale import start_on_parts
-from mfbook.training import SGDSolver, closed_form, compiled, constant, penalty_of
+from mfbook.training import SGDSolver, closed_form, compiled, constant, cosine, penalty_of
 from mfbook.variational import VariationalSolver, fit_variational
 
 # The book's
@@ -71,12 +71,13 @@ def mean_field(train, k, shares=(), steps=2, then=None):
         solver.sweep()
         yield model.predict
 
-def numba_sgd(train, k, lr, reg, epochs=60, seed=0):
-    "Lesson 16's SGD: a step for each rating, at the same learning rate throughout, as Cornac's."
+def numba_sgd(train, k, lr, reg, epochs=60, schedule='constant', seed=0):
+    "Lesson 16's SGD: a step for each rating; the learning rate stays as Cornac's does, or falls along a cosine."
     unit = rating_unit(train)
     model = MatrixFactorization(train, k=k, seed=seed)
+    course = dict(constant=constant, cosine=cosine)[schedule]
     solver = CompiledSGDSolver(model, train, epochs=epochs, lr=lr*unit/2, reg=reg/unit,
-                               bias_reg=reg, per_rating=True, schedule=constant, seed=seed)
+                               bias_reg=reg, per_rating=True, schedule=course, seed=seed)
     yield model.predict
     for epoch in range(epochs):
         try: solver.sweep()

@@ -1,6 +1,7 @@
 """The book's quickest methods and their peers in turns, each fit a process; writes `turns.jsonl`.
 
     python benchmarks/turns.py --shape 32M --rounds 5    # some minutes a round
+    python benchmarks/turns.py --shape 1M --rounds 5 --only 'mean field'    # for the growth of its seconds
     python benchmarks/turns.py --shape 32M --table       # what turns.jsonl says
 
 The speed of a shared machine changes from minute to minute. So in each round every method runs once,
@@ -21,12 +22,15 @@ from scale_methods import METHODS, SHARES, warm_up
 
 PATH = Path(__file__).resolve().parent/'turns.jsonl'
 PEER = 'Cornac MF'
+WEIGHTED = dict(k=32, reg=.05, bias_reg=.02, per_rating=True)
 TURNS = {                                    # name -> method, settings, passes at most
     'mean field': ('mean field', dict(k=32, shares=SHARES), 8),
+    'mean field, then variational': ('mean field', dict(k=32, shares=SHARES, then=2), 7),
     'variational': ('variational', dict(k=32, shares=SHARES), 8),
-    'Numba SGD': ('Numba SGD', dict(k=32, lr=.01, reg=.02), 40),
-    'Cornac MF': ('Cornac MF', dict(k=32, lr=.01, reg=.02), 40),
-    'cmfrec ALS': ('cmfrec ALS', dict(k=32, reg=.07, bias_reg=.02, per_rating=True), 5),
+    'CG ALS': ('CG ALS', dict(WEIGHTED, cg_steps=3), 8),
+    'Numba SGD': ('Numba SGD', dict(k=32, lr=.02, reg=.015, epochs=16, schedule='cosine'), 16),
+    'Cornac MF': ('Cornac MF', dict(k=32, lr=.01, reg=.02), 25),
+    'cmfrec ALS': ('cmfrec ALS', WEIGHTED, 4),
 }
 
 OVER = object()      # instead of a further pass
@@ -88,12 +92,8 @@ def time_to(row, error, clock=0):
 def table(n, path=PATH, known=None):
     "Each method's seconds to three marks, in all rounds, and times the peer's in the same round."
     rows = [row for row in read_rows(path) if row['shape'] == n]
-    best = {}
-    for row in rows:
-        lowest = min(step[2] for step in row['log'] if step[2])
-        best[row['name']] = min(lowest, best.get(row['name'], lowest))
     if known is None:
-        known = min(best.values())
+        known = best_of_all(n, path).min()
         if scale.finished(n, scale.PATH): known = min(known, scale.best_known(n))
     peers = {row['turn']: row for row in rows if row['name'] == PEER}
     found = []
@@ -114,13 +114,33 @@ def table(n, path=PATH, known=None):
 def summary(n=scale.FULL, path=PATH):
     "Medians over the rounds: a row a method. Seconds are of the clock; `times Cornac` is within a round."
     pairs, _ = table(n, path)
+    best = best_of_all(n, path)
     found = {}
     for name, rows in pairs.groupby('name', sort=False):
         to_1, to_best = (rows[rows['mark'] == mark] for mark in ('to 1%', "to the peer's best"))
-        found[name] = {'to 1% (s)': to_1.wall.median(), 'times Cornac': to_1.ratio.median(),
+        near = rows[rows['mark'] == 'to 0.03%']
+        found[name] = {'best RMSE': best[name], 'to 1% (s)': to_1.wall.median(), 'times Cornac': to_1.ratio.median(),
                        "to Cornac's best (s)": to_best.wall.median(), 'times Cornac ': to_best.ratio.median(),
+                       'to 0.03% (s)': near.wall.median(), 'prepare (s)': rows.prepare.median(),
                        'a pass (CPU s)': rows.pass_cpu.median(), 'peak MB': rows.peak_mb.median()}
     return pd.DataFrame(found).T
+
+def growth(name='mean field', small=1_000_000, n=scale.FULL, path=PATH):
+    "How many times the wall seconds a rating of a pass at `n` are those at `small`: medians of all rounds."
+    def seconds(shape):
+        logs = [row['log'] for row in read_rows(path) if (row['shape'], row['name']) == (shape, name)]
+        passes = [after[0] - before[0] for log in logs for before, after in zip(log[1:], log[2:])]
+        return pd.Series(passes, dtype=float).median()/shape
+    return seconds(n)/seconds(small)
+
+def best_of_all(n=scale.FULL, path=PATH):
+    "The lowest validation RMSE of each method: a Series."
+    found = {}
+    for row in read_rows(path):
+        if row['shape'] != n: continue
+        lowest = min(step[2] for step in row['log'] if step[2])
+        found[row['name']] = min(lowest, found.get(row['name'], lowest))
+    return pd.Series(found, dtype=float)
 
 def one_round(n=scale.FULL, path=PATH):
     "The logs of the last round that is complete: a dict of name -> [[wall seconds, processor seconds, RMSE], ...]."

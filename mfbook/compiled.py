@@ -77,18 +77,21 @@ def place_ratings(codes, columns, values, free, new_columns, new_values):
         free[codes[j]] += 1
 
 @kernel
-def turn_over(rows, starts, columns, values, other_starts, free, new_columns, new_values):
-    "The ratings of `rows`, column after column: counts them if `free` is empty, else places them."
+def count_columns(rows, starts, columns, counts):
+    "How many ratings of `rows` each column has, added to `counts`."
     for row in rows:
         for j in range(starts[row], starts[row + 1]):
-            column = columns[j]
-            if len(free) == 0:
-                other_starts[column + 1] += 1
-            else:
-                place = free[column]
-                new_columns[place] = row
-                new_values[place] = values[j]
-                free[column] = place + 1
+            counts[columns[j]] += 1
+
+@kernel
+def place_columns(rows, starts, columns, values, free, new_columns, new_values):
+    "Put each rating of `rows` at the first free place of its column."
+    for row in rows:
+        for j in range(starts[row], starts[row + 1]):
+            place = free[columns[j]]
+            new_columns[place] = row
+            new_values[place] = values[j]
+            free[columns[j]] += 1
 
 # %% ../nbs/16_compiled.ipynb #4726197e
 #| code-fold: true
@@ -115,21 +118,25 @@ def by_item(csr,     # the `CSR` by user
             users,   # codes of the users whose ratings count, ascending
             n_items:int):
     "The same ratings, film after film: a `CSR`."
+    # Each thread has a part of the users, and its own places in every film's row, after those of the parts before.
+    parts = blocks_of(users, csr.starts, torch.get_num_threads())
+    counts = np.zeros((len(parts), n_items), dtype=np.int64)
+    each_chunk(lambda part: count_columns(parts[part], *csr[:2], counts[part]), range(len(parts)))
     starts = np.zeros(n_items + 1, dtype=np.int64)
-    nothing = np.empty(0, dtype=np.int64)
-    turn_over(users, *csr, starts, nothing, csr.columns[:0], csr.values[:0])
-    starts = starts.cumsum()
+    starts[1:] = counts.sum(0).cumsum()
+    free = starts[:-1] + counts.cumsum(0) - counts
+
     columns = np.empty(starts[-1], dtype=np.int32)
     values = np.empty(starts[-1], dtype=np.float32)
-    turn_over(users, *csr, starts, starts[:-1].copy(), columns, values)
+    each_chunk(lambda part: place_columns(parts[part], *csr, free[part], columns, values), range(len(parts)))
     return CSR(starts, columns, values)
 
 BLOCKS = 64      # of rows: each is one call of a kernel, on whichever thread is free
 
-def blocks_of(rows, starts):
-    "The codes `rows` cut into blocks with about as many ratings each: a list of arrays."
+def blocks_of(rows, starts, n=BLOCKS):
+    "The codes `rows` cut into `n` blocks with about as many ratings each, or fewer: a list of arrays."
     upto = (starts[rows + 1] - starts[rows]).cumsum()
-    cuts = np.searchsorted(upto, np.linspace(0, upto[-1], BLOCKS + 1)[1:-1])
+    cuts = np.searchsorted(upto, np.linspace(0, upto[-1], n + 1)[1:-1])
     return [block for block in np.split(rows, np.unique(cuts)) if len(block)]
 
 # %% ../nbs/16_compiled.ipynb #464a3b8a
@@ -731,8 +738,8 @@ def load_state_dict(self:MeanFieldSolver, state):
 @patch
 def partial_start(self:MeanFieldSolver):
     "What lesson 11's solver needs to go on from here: a `PartialStart`."
-    covariances = torch.diag_embed(torch.from_numpy(self.spread['item']))
-    return PartialStart(self.noise_variance, covariances, share=1.)
+    user, item = (torch.diag_embed(torch.from_numpy(self.spread[side])) for side in SIDES)
+    return PartialStart(self.noise_variance, item, share=1., user_covariances=user)
 
 # %% ../nbs/16_compiled.ipynb #8e54397e
 @float32_on_cpu()

@@ -147,6 +147,7 @@ class PartialStart(NamedTuple):
     noise_variance: float     # of a rating around its prediction
     covariances: torch.Tensor # (B, k+1, k+1) of items that had 1 rating in the share, 2-3, 4-7, ...
     share: float              # of the users, above 0 and at most 1
+    user_covariances: torch.Tensor|None = None # the same of the users, if the model holds all of their rows
 
 # %% ../nbs/11_variational.ipynb #664324f8
 class VariationalSolver:
@@ -325,11 +326,27 @@ def begin(self:VariationalSolver, start):
     last = len(start.covariances) - 1
     self.covariances['item'] = start.covariances[bins.clamp(0, last)]
     self.noise_variance = max(float(start.noise_variance), self.least_variance)
-    self.rows_before['item'] = self.model.rows('item')
     self.sweeps += 1
+    if start.user_covariances is not None: self._take_over_users(start.user_covariances)
+    self.rows_before['item'] = self.model.rows('item')
+    self.rows_before['user'] = self.model.rows('user')
 
     self.update_side('user')
-    self.rows_before['user'] = self.model.rows('user')
+    if start.user_covariances is None: self.rows_before['user'] = self.model.rows('user')
+
+FOUND_TWICE = ('user', 'item', 'user', 'item')
+FAR_ALONG = 4            # sweeps that such a start stands for: extrapolation begins at its most
+
+@patch
+def _take_over_users(self:VariationalSolver, covariances):
+    "Both sides' rows are known: find the covariances that go with them."
+    self.covariances['user'] = covariances
+    self.sweeps = FAR_ALONG
+    for side in FOUND_TWICE:
+        table = lookup_table(self.model.rows(OTHER[side]))
+        prior = self._update_prior(side)
+        self.covariances[side] = self.bins[side].covariances(
+            table, prior.precision, self.noise_variance, self._uncertainty(side))
 
 # %% ../nbs/11_variational.ipynb #48a89f54
 #| code-fold: true
