@@ -291,11 +291,13 @@ class GibbsSolver:
         self.known = known_of(features, train)
 
         self.als = ALSSolver(model, train, **ALS_START, sides=self.sides)
+        self._begin()
 
-        # the state of the chain; none of its tensors is ever changed in place
+    def _begin(self):
+        "The state of the chain before the first sweep. None of its tensors is ever changed in place."
         self.sweeps = 0
-        self.rows = {side: model.rows(side) for side in SIDES}           # the last draw
-        self.noise_sd = torch.full((train.n_users,), self.rating_unit)   # each user's
+        self.rows = {side: self.model.rows(side) for side in SIDES}           # the last draw
+        self.noise_sd = torch.full((self.model.n_users,), self.rating_unit)   # each user's
         self.overall_noise = self.rating_unit
         self.sums = dict.fromkeys(SIDES)   # since the burn-in: of rows, weights and precisions
         self.kept = []                     # dicts of one draw each

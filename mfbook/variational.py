@@ -177,12 +177,15 @@ class VariationalSolver:
         if not isinstance(start, PartialStart):
             self.als = ALSSolver(model, train, **ALS_START, cg_steps=cg_steps, sides=self.sides)
 
-        # the state; none of its tensors is ever changed in place
-        self.noise_variance = self.rating_unit**2
         self._share_covariances(train, ActivityBins)
-        self.rows_before = {side: model.rows(side) for side in SIDES}   # as the last sweep left them
+        self._begin_at_zero()
+
+    def _begin_at_zero(self):
+        "The state before the first sweep. None of its tensors is ever changed in place."
+        self.noise_variance = self.rating_unit**2
+        self.rows_before = {side: self.model.rows(side) for side in SIDES}   # as the last sweep left them
         self.als_sweeps = 0
-        self.sweeps = 0                                                 # of variational Bayes
+        self.sweeps = 0                                                      # of variational Bayes
 
 # %% ../nbs/11_variational.ipynb #b32f94f8
 #| code-fold: true
