@@ -370,7 +370,7 @@ def _add_up(look, ranks, name):
     mean = (of_users.sum()/n).item()
     around = max(squares - n*mean**2, 0.)          # sum of squares around the mean
     unit = max((around/n)**0.5, 1e-6)
-    bias_reg = bias_reg_of_sums(of_users - mean*n_u, n_u, of_items - mean*n_i, n_i, around)
+    bias_reg = bias_reg_of_sums(of_users - mean*n_u.double(), n_u, of_items - mean*n_i.double(), n_i, around)
 
     users, items, values = [torch.cat(column) for column in zip(*look.kept)]
     valid = Ratings(users, items, values, None, about.user_ids, about.item_ids, about.rating_range)

@@ -1,0 +1,266 @@
+"""Lesson 17: several processes find what one does, whatever their number; what each reads, holds and gets; faults of all kinds."""
+import json, os, pickle, re, signal, socket, subprocess, sys, time, traceback
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+
+from mfbook import distributed as d
+from mfbook.als import ALSSolver, fit_als
+from mfbook.gibbs import GibbsSolver, fit_gibbs
+from mfbook.holdout import bias_regularization, rmse
+from mfbook.model import SIDES, MatrixFactorization, rating_unit
+from mfbook.ratings import Ratings, load_sample
+from mfbook.runs import read_checkpoint
+from mfbook.variational import VariationalSolver, fit_variational
+
+root = Path(__file__).resolve().parent.parent
+pytestmark = [pytest.mark.skipif(not sys.platform.startswith('linux'), reason='forks groups of processes'),
+              pytest.mark.usefixtures('one_thread')]
+
+def some(n=6000):
+    "The first ratings of the sample, in another order."
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(1))
+    return load_sample().take(slice(n)).take(order)
+
+# ---- groups of processes, forked by a server that has imported everything
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        return s.getsockname()[1]
+
+def serve():
+    "For each line, fork a group of so many ranks that do a job; each leaves what it returned, or what it raised."
+    torch.set_num_threads(1)
+    for line in sys.stdin:
+        size, port, folder, job, args, timeout = json.loads(line)
+        pids = []
+        for rank in range(size):
+            pid = os.fork()
+            if pid: pids.append(pid)
+            else:
+                os.environ |= dict(RANK=str(rank), WORLD_SIZE=str(size), LOCAL_RANK=str(rank),
+                                   MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
+                try:
+                    with d.process_group(timeout): result = JOBS[job](*args)
+                except Exception as error: result = error
+                (Path(folder)/str(rank)).write_bytes(pickle.dumps(result))
+                os._exit(0)
+        for pid in pids: os.waitpid(pid, 0)
+        print('done', flush=True)
+
+@pytest.fixture(scope='module')
+def server():
+    code = 'import sys; sys.path.insert(0, sys.argv[1]); import test_distributed; test_distributed.serve()'
+    command = [sys.executable, '-c', code, str(root/'tests')]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root) as process:
+        yield process
+        process.stdin.close()
+
+@pytest.fixture
+def group(server, tmp_path):
+    "group(size, job, *args): what the job returned on each rank, a list."
+    def run(size, job, *args, timeout=60):
+        folder = tmp_path/f'results-{time.monotonic_ns()}'
+        folder.mkdir()
+        given = [str(arg) if isinstance(arg, Path) else arg for arg in args]
+        print(json.dumps([size, free_port(), str(folder), job, given, timeout]), file=server.stdin, flush=True)
+        assert server.stdout.readline() == 'done\n'
+        return [pickle.loads((folder/str(rank)).read_bytes()) for rank in range(size)]
+    return run
+
+def fit_job(folder, settings):
+    "A fit; what came out as plain tensors, which can be pickled."
+    fitted = d.fit_distributed(folder, **{'valid': 0, 'k': 4, 'sweeps': 4, 'progress': False, **settings})
+    rows = {side: fitted.model.rows(side) for side in SIDES}
+    priors = {side: fitted.model.prior(side)[:2] for side in SIDES}
+    return dict(rows=rows, priors=priors, history=[{n: v for n, v in row.items() if n != 'seconds'} for row in fitted.history.rows],
+                about=fitted.about, state=fitted.model.state_dict())
+
+def share_job(folder, valid, only_asked):
+    share = d.read_share(folder, valid, 3, only_asked)
+    own = {side: share.ranks.own(side) for side in SIDES}
+    held = {side: _ratings(share.sides[side]) for side in SIDES}
+    return dict(own=own, held=held, counts=share.counts, n=share.n_ratings, mean=share.mean, unit=share.unit, bias_reg=share.bias_reg,
+                valid=(share.valid.users, share.valid.items, share.valid.values), received=share.ranks.received)
+
+def _ratings(side):
+    "Row, column and value of every rating of a `Side`, sorted."
+    found = []
+    for chunk in side.chunks:
+        row = (chunk.at if chunk.owner is None else chunk.at[chunk.owner])[:, None].expand_as(chunk.cols)
+        real = chunk.cols < side.n_cols
+        found += zip(row[real].tolist(), chunk.cols[real].tolist(), chunk.values[real].tolist())
+    return sorted(found)
+
+def exchange_job(n_rows, only_asked):
+    "Rows whose numbers are their codes, exchanged; and a total."
+    cuts = [0, *[n_rows*(r + 1)**2//dist.get_world_size()**2 for r in range(dist.get_world_size())]]
+    ranks = d.Ranks(dict(user=cuts, item=cuts))
+    asked = torch.arange(dist.get_rank() % 2, n_rows, 2)
+    if only_asked: ranks.ask_for('user', asked)
+    own = ranks.own('user')
+    rows = torch.arange(own.start, own.stop).float()[:, None]*torch.ones(3) + 1
+    whole = ranks.exchange('user', rows)
+    flat = ranks.exchange('user', rows[:, 0])
+    before = dict(ranks.received)
+    return dict(whole=whole, flat=flat, asked=asked, own=own, bytes=before['rows'],
+                total=ranks.total([1, np.ones((2, 2)), torch.tensor(2.5), torch.tensor([3], dtype=torch.int64)]))
+
+def meet_job(value):
+    "Rank 1 has something else, or an error of its own."
+    def work():
+        if dist.get_rank() == 1 and value == 'error': raise OSError('the disk is full')
+        return 5
+    if value == 'alike': d.check_alike('settings', dict(k=8))
+    elif value == 'other': d.check_alike('settings', dict(k=8 + dist.get_rank()))
+    return d.on_all(work)
+
+JOBS = dict(fit=fit_job, share=share_job, exchange=exchange_job, meet=meet_job)
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    return d.write_shards(some(), tmp_path_factory.mktemp('shards')/'some', shards=5)
+
+def close(a, b, eps=2e-4):
+    for side in SIDES: torch.testing.assert_close(a[side], b[side], atol=eps, rtol=eps)
+
+# ---- the parts
+
+@pytest.mark.parametrize('counts, parts', [([5]*10, 3), ([1000, 0, 0, 0], 4), ([0, 0, 0, 1000], 4), ([3, 2], 5), ([7], 1), ([0]*9, 2)])
+def test_ranges_hold_every_row_and_none_is_empty_while_there_are_enough(counts, parts):
+    cuts = d.cut_rows(torch.tensor(counts), parts)
+    assert len(cuts) == parts + 1 and cuts[0] == 0 and cuts[-1] == len(counts) and cuts == sorted(cuts)
+    assert sum(b > a for a, b in zip(cuts, cuts[1:])) == min(parts, len(counts))
+
+def test_ranges_are_balanced():
+    g = torch.Generator().manual_seed(0)
+    counts = (torch.randn(5000, generator=g)*1.4 + 3).exp().long()
+    cuts = d.cut_rows(counts, 4)
+    work = [(counts[a:b] + d.ROW_WORK).sum().item() for a, b in zip(cuts, cuts[1:])]
+    assert max(work) < 1.05*min(work)
+
+def test_what_is_held_out_depends_on_the_pair_alone():
+    users, items = torch.arange(200000, dtype=torch.int32) // 400, torch.arange(200000, dtype=torch.int32) % 400
+    out = d.held_out(users, items, .1, 7)
+    assert abs(out.double().mean() - .1) < .003
+    for by in (users, items): assert (torch.bincount(by, out.double())/torch.bincount(by) - .1).abs().max() < .09
+    order = torch.randperm(len(users))
+    assert torch.equal(d.held_out(users[order], items[order], .1, 7), out[order])
+    assert .18 < (d.held_out(users, items, .1, 8) != out).double().mean() < .185*1.02      # 2*.1*.9
+    assert not d.held_out(users, items, 0., 7).any()
+
+@pytest.mark.parametrize('size', [1, 3])
+@pytest.mark.parametrize('only_asked', [False, True])
+def test_rows_reach_every_rank_that_needs_them(group, size, only_asked):
+    n = 20
+    for rank, got in enumerate(group(size, 'exchange', n, only_asked)):
+        wanted = torch.zeros(n, dtype=torch.bool)
+        wanted[got['own']] = True
+        own_rows = int(wanted.sum())
+        wanted[got['asked']] = True
+        if rank == 0 or not only_asked: wanted[:] = True
+        expected = torch.arange(n).float() + 1
+        assert torch.equal(got['whole'][:, 1], torch.where(wanted, expected, 0.))
+        assert torch.equal(got['flat'], torch.where(wanted, expected, 0.))
+        longest = 20 - 20*4//9 if size == 3 else 20
+        moved = int(wanted.sum()) - own_rows if only_asked else (size - 1)*longest
+        assert got['bytes'] == 4*4*moved       # three columns, then one
+        one, square, number, whole = got['total']
+        assert one == size and (square == size).all() and number == 2.5*size and whole.dtype == torch.int64 and whole == 3*size
+
+def test_an_error_on_one_rank_is_raised_on_all_and_names_it(group):
+    assert group(2, 'meet', 'alike') == [5, 5]
+    for error in group(2, 'meet', 'error'): assert isinstance(error, d.RankError) and str(error) == 'rank 1: the disk is full'
+    for error in group(2, 'meet', 'other'): assert "rank 1 has other settings than rank 0 ({'k': 9}, and there {'k': 8})" in str(error)
+
+@pytest.mark.parametrize('size', [1, 2, 3])
+def test_each_rank_holds_its_own_ratings_and_knows_the_sums_of_all(group, folder, size):
+    ratings, seed = some(), 3
+    out = d.held_out(ratings.users, ratings.items, .2, seed)
+    train, valid = ratings.take(~out), ratings.take(out)
+    codes = dict(user=train.users, item=train.items)
+    shares = group(size, 'share', folder, .2, False)
+    for name, other in (('user', 'item'), ('item', 'user')):
+        held = [(row + share['own'][name].start, *rest) for share in shares for row, *rest in share['held'][name]]
+        expected = sorted(zip(codes[name].tolist(), codes[other].tolist(), (train.values - train.mean).tolist()))
+        assert [pair[:2] for pair in sorted(held)] == [pair[:2] for pair in expected]
+        np.testing.assert_allclose([v for *_, v in sorted(held)], [v for *_, v in expected], atol=1e-6)
+    pairs = sorted(pair for share in shares for pair in zip(*[column.tolist() for column in share['valid']]))
+    assert pairs == sorted(zip(valid.users.tolist(), valid.items.tolist(), valid.values.tolist()))
+    for share in shares:
+        assert share['n'] == len(train) and share['mean'] == pytest.approx(train.mean, abs=1e-12)
+        assert share['unit'] == pytest.approx(rating_unit(train), rel=1e-6)
+        assert share['bias_reg'] == pytest.approx(bias_regularization(train), rel=1e-9)
+        for name in SIDES: assert torch.equal(share['counts'][name], torch.bincount(codes[name], minlength=len(share['counts'][name])))
+
+def test_random_numbers_of_a_row_do_not_depend_on_who_draws():
+    n = 3*d.BLOCK + 5
+    shape = np.random.default_rng(0).uniform(5, 900, n)
+    whole = d.RowNumbers(11, slice(0, n))
+    z, g = whole.standard_normal((n, 3), np.float32), whole.gamma(shape, 1/shape)
+    for first, end in ((0, 1), (5, 2000), (d.BLOCK, 2*d.BLOCK), (n - 1, n), (7, 7)):
+        part = d.RowNumbers(11, slice(first, end))
+        assert (part.standard_normal((end - first, 3), np.float32) == z[first:end]).all()
+        assert (part.gamma(shape[first:end], 1/shape[first:end]) == g[first:end]).all()
+    assert z.dtype == np.float32 and abs(z.mean()) < .03 and abs(z.std() - 1) < .03 and abs(np.corrcoef(z[:-d.BLOCK, 0], z[d.BLOCK:, 0])[0, 1]) < .05
+    assert abs(g.mean() - 1) < .01 and abs((g - 1).var()*np.mean(shape**-1)**-1 - 1) < .3
+
+# ---- the same factors as one process
+
+def one_process(make, sweeps=4):
+    train = some()
+    model = MatrixFactorization(train, k=4)
+    solver = make(model, train)
+    reports = [solver.sweep() for _ in range(sweeps)]
+    return model, reports
+
+@pytest.mark.parametrize('method, make', [('als', ALSSolver), ('variational', VariationalSolver)])
+def test_one_two_and_three_ranks_find_what_one_process_does(group, folder, method, make):
+    model, reports = one_process(make)
+    for size, only_asked in ((1, False), (2, False), (3, False), (3, True)):
+        ranks = group(size, 'fit', folder, dict(method=method, only_asked=only_asked))
+        close(ranks[0]['rows'], {side: model.rows(side) for side in SIDES})
+        for got in ranks:
+            for side in SIDES: torch.testing.assert_close(got['priors'][side][1], model.prior(side).precision, rtol=1e-3, atol=1e-3)
+            assert all(torch.equal(a, b) for side in SIDES for a, b in zip(got['priors'][side], ranks[0]['priors'][side]))
+            assert [row['train'] for row in got['history']] == pytest.approx([report['train'] for report in reports], rel=1e-4)
+            assert got['history'] == ranks[0]['history']
+
+def test_gibbs_draws_the_same_whatever_the_number_of_ranks(group, folder):
+    settings = dict(method='gibbs', sweeps=8, patience=None)
+    one = group(1, 'fit', folder, settings)[0]
+    for size, only_asked in ((2, False), (3, True)):
+        got = group(size, 'fit', folder, settings | dict(only_asked=only_asked))[0]
+        close(got['rows'], one['rows'], 2e-3)
+        assert [row['noise'] for row in got['history']] == pytest.approx([row['noise'] for row in one['history']], rel=1e-4)
+    other = group(2, 'fit', folder, settings | dict(seed=1))[0]
+    assert (other['rows']['user'] - one['rows']['user']).abs().max() > .05
+
+class RowKeyed(GibbsSolver):
+    "Lesson 10's own solver in one process, with lesson 17's random numbers."
+    def __init__(self, model, train):
+        super().__init__(model, train, burn_in=20)
+        self.ranks = type('Keyed', (type(self.ranks),), {'numbers': lambda ranks, side, rng: d.RowNumbers(
+            int(rng.integers(2**63)), slice(0, model.n_users if side == 'user' else model.n_items))})()
+
+def test_gibbs_is_lesson_10s_chain_with_other_random_numbers(group, folder):
+    model, reports = one_process(RowKeyed, 6)
+    got = group(2, 'fit', folder, dict(method='gibbs', sweeps=6, patience=None))[0]
+    close(got['rows'], {side: model.rows(side) for side in SIDES}, 1e-3)
+    assert [row['noise'] for row in got['history']] == pytest.approx([report['noise'] for report in reports], rel=1e-4)
+
+def test_validation_is_that_of_all_held_out_ratings(group, folder):
+    ratings = some()
+    out = d.held_out(ratings.users, ratings.items, .2, 0)
+    train, valid = ratings.take(~out), ratings.take(out)
+    model = MatrixFactorization(train, k=4)
+    history = fit_als(model, train, valid, sweeps=6, patience=2, progress=False)
+    for only_asked in (False, True):
+        for got in group(3, 'fit', folder, dict(valid=.2, sweeps=6, patience=2, only_asked=only_asked)):
+            assert [row['valid'] for row in got['history']] == pytest.approx([row['valid'] for row in history.rows], rel=1e-5)
+        first = group(3, 'fit', folder, dict(valid=.2, sweeps=6, patience=2, only_asked=only_asked))[0]
+        close(first['rows'], {side: model.rows(side) for side in SIDES})
