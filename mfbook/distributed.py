@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
-import argparse, hashlib, json, os, re, subprocess, sys
+import argparse, hashlib, json, os, re, subprocess, sys, time
 import numpy as np
 import pandas as pd
 import scipy.special
@@ -75,6 +75,7 @@ class Ranks:
         self.size = dist.get_world_size()
         self.asked = None                    # side -> `_Asked`; None: every rank gets all rows
         self.received = dict(rows=0, sums=0) # bytes from other ranks so far
+        self.seconds = 0.                    # spent on that, waiting for the others included
 
     def own(self, side):
         "The rows that this rank solves."
@@ -82,8 +83,10 @@ class Ranks:
 
     def exchange(self, side, rows):
         "Give this rank's rows of a side, (own, d) or (own,); get those of the others, too."
-        if self.asked is None: return self.all_rows(side, rows)
-        return self.asked_rows(side, rows)
+        start = time.perf_counter()
+        every = self.all_rows(side, rows) if self.asked is None else self.asked_rows(side, rows)
+        self.seconds += time.perf_counter() - start
+        return every
 
 # %% ../nbs/17_distributed.ipynb #8cd25102
 @patch
@@ -141,7 +144,9 @@ def total(self:Ranks, sums): # a list of numbers, arrays and tensors, alike on a
     "The same with each one added up over all ranks, in double precision."
     parts = [torch.as_tensor(part, dtype=torch.float64) for part in sums]
     joined = torch.cat([part.flatten() for part in parts])
+    start = time.perf_counter()
     dist.all_reduce(joined)
+    self.seconds += time.perf_counter() - start
     self.received['sums'] += 2*(self.size - 1)*joined.nbytes//self.size
     totals = joined.split([part.numel() for part in parts])
     return [_like(old, total.view(part.shape)) for old, part, total in zip(sums, parts, totals)]
@@ -209,6 +214,7 @@ def numbers(self:Ranks, side, rng):
     return RowNumbers(int(rng.integers(2**63)), self.own(side))
 
 # %% ../nbs/17_distributed.ipynb #1c918023
+@float32_on_cpu()
 def write_shards(ratings,       # `Ratings`
                  folder,        # a new folder, or one with older shards, which are replaced
                  shards:int=32, # number of files
@@ -316,7 +322,8 @@ class Share:
 def read_share(folder,           # with shards
                valid:float=0.,   # share of the ratings to hold out
                seed:int=0,       # of these
-               only_asked=False):# exchange only the rows that a rank needs, or all
+               only_asked=False, # exchange only the rows that a rank needs, or all
+               k:int=32):        # factors of the model
     "Read this rank's part of the ratings: a `Share`. `RankError` if a shard is damaged or ranks differ."
     index = on_all(read_index, folder)
     check_alike('data', index.name)
@@ -327,7 +334,7 @@ def read_share(folder,           # with shards
 
     look = on_all(_first_look, index, ranks.own('user'), valid, seed)
     share = _add_up(look, ranks, index.name)
-    mentioned = _arrange(share, index, valid, seed)
+    mentioned = _arrange(share, index, valid, seed, k)
     if only_asked:
         mentioned['item'][share.valid.items.long()] = True
         for side in SIDES: ranks.ask_for(side, mentioned[side].nonzero()[:, 0])
@@ -379,7 +386,7 @@ def _add_up(look, ranks, name):
 # %% ../nbs/17_distributed.ipynb #c0d2b0fe
 ITEM_BLOCKS = 4    # a rank's items are arranged in so many steps, each of which frees memory
 
-def _arrange(share, index, valid, seed):
+def _arrange(share, index, valid, seed, k):
     """Read this rank's shards again, send each rating to its item's rank, too, and arrange both halves.
 
     Fills `share.sides`. Returns which rows this rank's ratings mention: side -> (n,) bool."""
@@ -394,7 +401,7 @@ def _arrange(share, index, valid, seed):
 
     for users, items, values in _rounds(index, own['user'], valid, seed):
         mentioned['item'][items.long()] = True
-        by_user += arrange(users - own['user'].start, items, values, n_own['user'], n['item'], less=share.mean).chunks
+        by_user += chunks_of(users - own['user'].start, items, values, n_own['user'], n['item'], share.mean, k)
         users, items, values = _to_item_ranks(ranks, users, items, values)
         mentioned['user'][users.long()] = True
         items -= own['item'].start
@@ -406,11 +413,25 @@ def _arrange(share, index, valid, seed):
     by_item = []
     while blocks:
         users, items, values = [torch.cat(column) for column in zip(*blocks.pop())]
-        by_item += arrange(items, users, values, n_own['item'], n['user'], less=share.mean).chunks
+        by_item += chunks_of(items, users, values, n_own['item'], n['user'], share.mean, k)
     share.sides = dict(user=Side(n_own['user'], n['item'], by_user), item=Side(n_own['item'], n['user'], by_item))
     return mentioned
 
 # %% ../nbs/17_distributed.ipynb #24eb6043
+#| code-fold: true
+#| code-summary: "Show chunks_of, which keeps short rows apart"
+def chunks_of(rows, cols, values, n_rows, n_cols, mean, k):
+    """Lesson 09's chunks, short rows apart from the others: a list.
+
+    Where a row has few ratings, `update_rows` takes the dual form if its whole chunk allows it. A draw in
+    the dual form is another one, so this must not depend on which rows a rank holds beside it."""
+    few = torch.bincount(rows, minlength=n_rows) <= (k + 1)//2
+    chunks = []
+    for part in (few[rows.long()], ~few[rows.long()]):
+        chunks += arrange(rows[part], cols[part], values[part], n_rows, n_cols, less=mean).chunks
+    return chunks
+
+# %% ../nbs/17_distributed.ipynb #451b01cb
 #| code-fold: true
 #| code-summary: "Show the rounds, and how ratings travel to the ranks of their items"
 def _rounds(index, own, valid, seed):
@@ -437,7 +458,7 @@ def _to_item_ranks(ranks, users, items, values):
     dist.all_to_all_single(got, packed, n_get.tolist(), n_give.tolist())
     return got[:, 0].contiguous(), got[:, 1].contiguous(), got[:, 2].contiguous().view(torch.float32)
 
-# %% ../nbs/17_distributed.ipynb #451b01cb
+# %% ../nbs/17_distributed.ipynb #f6c9da61
 class RankALSSolver(ALSSolver):
     "Lesson 09's solver on one rank's rows."
     def __init__(self, model, share, reg=13., bias_reg=None, per_rating=False):
@@ -449,7 +470,7 @@ class RankALSSolver(ALSSolver):
         regs = share.bias_reg if bias_reg is None else dict.fromkeys(SIDES, bias_reg)
         self.priors = priors_of(model.k, share.unit, reg, regs, per_rating)
 
-# %% ../nbs/17_distributed.ipynb #f6c9da61
+# %% ../nbs/17_distributed.ipynb #cdb1cf26
 #| code-fold: true
 #| code-summary: "Show the solvers of lessons 10 and 11 on one rank's rows"
 def _known(share):
@@ -486,7 +507,7 @@ class RankGibbsSolver(GibbsSolver):
         for side, sums in self.sums.items():
             if sums is not None: self.sums[side] = [sums[0][self.ranks.own(side)], *sums[1:]]
 
-# %% ../nbs/17_distributed.ipynb #cdb1cf26
+# %% ../nbs/17_distributed.ipynb #7c1c2745
 #| code-fold: true
 #| code-summary: "Show the bins of lesson 11, whose rows several ranks hold"
 class _AllBins(NamedTuple):
@@ -550,7 +571,7 @@ class RankVariationalSolver(VariationalSolver):
         state['rows_before'] = {side: self.ranks.all_rows(side, rows) for side, rows in own.items()}
         return state
 
-# %% ../nbs/17_distributed.ipynb #7c1c2745
+# %% ../nbs/17_distributed.ipynb #41a5bf61
 class RankRun(Run):
     "Lesson 05's run on one rank: all validate, and rank 0 reads and writes the checkpoint."
     def measure(self, valid):
@@ -574,7 +595,7 @@ class RankRun(Run):
         try: super().resume(path, settings)
         except ValueError as error: raise RankError(str(error)) from None     # the same on all ranks
 
-# %% ../nbs/17_distributed.ipynb #41a5bf61
+# %% ../nbs/17_distributed.ipynb #be322fb7
 #| code-fold: true
 #| code-summary: "Show the methods, and what a rank says of itself"
 METHODS = dict(als=RankALSSolver, variational=RankVariationalSolver, gibbs=RankGibbsSolver)
@@ -594,9 +615,9 @@ def _about(share):
     return dict(rank=ranks.rank, users=rows['user'], items=rows['item'],
                 ratings_by_user=ratings['user'], ratings_by_item=ratings['item'],
                 bytes_of_rows=ranks.received['rows'], bytes_of_sums=ranks.received['sums'],
-                peak_mb=round(peak_mb(), 1))
+                seconds_of_exchange=round(ranks.seconds, 3), peak_mb=round(peak_mb(), 1))
 
-# %% ../nbs/17_distributed.ipynb #be322fb7
+# %% ../nbs/17_distributed.ipynb #2f111928
 class RankFit(NamedTuple):
     "What `fit_distributed` gives each rank."
     model: MatrixFactorization # whole on rank 0
@@ -623,7 +644,7 @@ def fit_distributed(folder,               # that `write_shards` wrote
     if patience is not None: check_whole('patience', patience, 1)
     settings = plain(dict(method=method, k=k, sweeps=sweeps, held_out=valid, patience=patience, seed=seed))
     check_alike('settings', settings | dict(only_asked=only_asked))
-    share = read_share(folder, valid, seed, only_asked)
+    share = read_share(folder, valid, seed, only_asked, k)
     rated = {side: counts > 0 for side, counts in share.counts.items()}
     model = MatrixFactorization.from_sums(share.about, share.mean, share.unit, rated, k, seed)
     solver = METHODS[method](model, share, **(dict(seed=seed) if method == 'gibbs' else {}))
@@ -636,7 +657,7 @@ def fit_distributed(folder,               # that `write_shards` wrote
     history = loop_over(run, watched, sweeps, patience, 0., checkpoint, 1, settings, shown)
     return RankFit(model, history, _about(share))
 
-# %% ../nbs/17_distributed.ipynb #2f111928
+# %% ../nbs/17_distributed.ipynb #434f4d14
 #| code-fold: true
 #| code-summary: "Show how data become shards, once"
 SYNTHETIC = re.compile(r'synthetic-(\d+)([km]?)', re.I)
@@ -682,7 +703,7 @@ def _prepare(data):
     if done.returncode: raise ValueError(done.stderr.strip().removeprefix('mfbook: '))
     return folder
 
-# %% ../nbs/17_distributed.ipynb #434f4d14
+# %% ../nbs/17_distributed.ipynb #a0bd9495
 #| code-fold: true
 #| code-summary: "Show the group of processes, and what is said when one of them is gone"
 @contextmanager
@@ -705,7 +726,7 @@ def _missing():
         if ranks: return f'rank {ranks[1].strip(" ,")}'
     return 'another rank'
 
-# %% ../nbs/17_distributed.ipynb #a0bd9495
+# %% ../nbs/17_distributed.ipynb #98b16905
 #| code-fold: true
 #| code-summary: "Show the command"
 def _run_fit(args):
@@ -738,8 +759,10 @@ def _kept(checkpoint):
 def _as_text(history, record):
     "The result for a person."
     ranks = pd.DataFrame(record['ranks']).set_index('rank')
-    text = history.frame().drop(columns='seconds').round(4).to_string()
-    return f"{text}\n\n{ranks.drop(columns='peak_mb').to_string()}\n\n{record['model']} holds sweep {history.best_sweep}."
+    ranks = ranks.drop(columns=['seconds_of_exchange', 'peak_mb'])      # which differ from time to time
+    sweeps = history.frame().drop(columns='seconds').dropna(axis=1).round(4)
+    last = f"{record['model']} holds sweep {history.best_sweep}."
+    return f'{sweeps.to_string()}\n\n{ranks.to_string()}\n\n{last}'
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message):
@@ -752,7 +775,8 @@ def _share_of(text):
 
 def _whole_from(least):
     def convert(text):
-        if not text.isdecimal() or int(text) < least: raise argparse.ArgumentTypeError(f'{text!r} is no whole number of {least} or more')
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f'{text!r} is no whole number of {least} or more')
         return int(text)
     return convert
 
@@ -797,7 +821,7 @@ def main(words:list=None): # what follows the module's name on the command line;
     if line: print('mfbook:', ' '.join(line.split()), file=sys.stderr, flush=True)
     return 1
 
-# %% ../nbs/17_distributed.ipynb #98b16905
+# %% ../nbs/17_distributed.ipynb #dab2e78c
 if __name__ == '__main__' and '__file__' in globals():      # the command, not this notebook
     import mfbook.distributed
     mfbook.import_lessons()
