@@ -41,16 +41,24 @@ def serve():
         for rank in range(size):
             pid = os.fork()
             if pid: pids.append(pid)
-            else:
-                os.environ |= dict(RANK=str(rank), WORLD_SIZE=str(size), LOCAL_RANK=str(rank),
-                                   MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
-                try:
-                    with d.process_group(timeout): result = JOBS[job](*args)
-                except Exception as error: result = error
-                (Path(folder)/str(rank)).write_bytes(pickle.dumps(result))
-                os._exit(0)
+            else: be_rank(rank, size, port, Path(folder), job, args, timeout)
+        print(json.dumps(pids), flush=True)
         for pid in pids: os.waitpid(pid, 0)
         print('done', flush=True)
+
+def be_rank(rank, size, port, folder, job, args, timeout):
+    os.environ |= dict(RANK=str(rank), WORLD_SIZE=str(size), LOCAL_RANK=str(rank), MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
+    with (folder/f'said-{rank}').open('w') as said:
+        os.dup2(said.fileno(), 1)
+        os.dup2(said.fileno(), 2)
+    try:
+        if job == 'command': result = d.main(args)
+        else:
+            with d.process_group(timeout): result = JOBS[job](*args)
+    except Exception as error: result = error
+    sys.stderr.flush()
+    (folder/str(rank)).write_bytes(pickle.dumps(result))
+    os._exit(0)
 
 @pytest.fixture(scope='module')
 def server():
@@ -60,17 +68,33 @@ def server():
         yield process
         process.stdin.close()
 
-@pytest.fixture
-def group(server, tmp_path):
-    "group(size, job, *args): what the job returned on each rank, a list."
-    def run(size, job, *args, timeout=60):
-        folder = tmp_path/f'results-{time.monotonic_ns()}'
+class Group:
+    "Some ranks at work."
+    def __init__(self, server, folder, size, job, args, timeout):
+        self.server, self.folder, self.size = server, folder, size
         folder.mkdir()
         given = [str(arg) if isinstance(arg, Path) else arg for arg in args]
         print(json.dumps([size, free_port(), str(folder), job, given, timeout]), file=server.stdin, flush=True)
-        assert server.stdout.readline() == 'done\n'
-        return [pickle.loads((folder/str(rank)).read_bytes()) for rank in range(size)]
+        self.pids = json.loads(server.stdout.readline())
+
+    def results(self):
+        "What each rank returned; None if it was killed."
+        assert self.server.stdout.readline() == 'done\n'
+        files = [self.folder/str(rank) for rank in range(self.size)]
+        return [pickle.loads(file.read_bytes()) if file.exists() else None for file in files]
+
+    def said(self, rank): return (self.folder/f'said-{rank}').read_text()
+
+@pytest.fixture
+def start(server, tmp_path):
+    def run(size, job, *args, timeout=120):
+        return Group(server, tmp_path/f'results-{time.monotonic_ns()}', size, job, args, timeout)
     return run
+
+@pytest.fixture
+def group(start):
+    "group(size, job, *args): what the job returned on each rank, a list."
+    return lambda *args, **more: start(*args, **more).results()
 
 def fit_job(folder, settings):
     "A fit; what came out as plain tensors, which can be pickled."
@@ -119,7 +143,12 @@ def meet_job(value):
     elif value == 'other': d.check_alike('settings', dict(k=8 + dist.get_rank()))
     return d.on_all(work)
 
-JOBS = dict(fit=fit_job, share=share_job, exchange=exchange_job, meet=meet_job)
+def different_job(folders, settings):
+    "Each rank has its own folder and settings."
+    rank = dist.get_rank()
+    return fit_job(folders[rank], settings[rank])
+
+JOBS = dict(different=different_job, fit=fit_job, share=share_job, exchange=exchange_job, meet=meet_job)
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
@@ -269,3 +298,169 @@ def test_validation_is_that_of_all_held_out_ratings(group, folder):
             assert [row['valid'] for row in got['history']] == pytest.approx([row['valid'] for row in history.rows], rel=1e-5)
         first = group(3, 'fit', folder, dict(valid=.2, sweeps=6, patience=2, only_asked=only_asked))[0]
         close(first['rows'], {side: model.rows(side) for side in SIDES})
+
+def test_a_chain_agrees_with_fit_gibbs_within_the_spread_of_seeds(group, folder):
+    "Other random numbers, the same posterior: predictions of the mean after some sweeps."
+    train = some()
+    settings = dict(method='gibbs', sweeps=60, patience=None)
+    def errors(model): return rmse(model.predict(train), train)
+    others = []
+    for seed in range(3):
+        model = MatrixFactorization(train, k=4)
+        fit_gibbs(model, train, sweeps=60, keep=2, seed=seed, progress=False)
+        others.append(errors(model))
+    state = group(2, 'fit', folder, settings)[0]['state']
+    model = MatrixFactorization(train, k=4)
+    model.load_state_dict(state)
+    assert abs(errors(model) - np.mean(others)) < 5*np.std(others) + .002
+
+# ---- odd shapes, and what is refused
+
+def tiny(n_users, n_items):
+    users, items = np.divmod(np.arange(n_users*n_items), n_items)
+    return Ratings.from_frame(dict(userId=users, movieId=items, rating=1. + (users + 2*items) % 5), rating_range=(1, 5))
+
+@pytest.mark.parametrize('method', ['als', 'variational', 'gibbs'])
+def test_a_rank_without_items_waits_for_the_others(group, tmp_path, method):
+    small = d.write_shards(tiny(12, 2), tmp_path/'tiny', shards=2)
+    settings = dict(method=method, k=1, sweeps=4, patience=None)
+    one, = group(1, 'fit', small, settings)
+    three = group(3, 'fit', small, settings)
+    close(three[0]['rows'], one['rows'], 1e-3)
+    assert sorted(got['about']['items'] for got in three) == [0, 1, 1]
+    assert all(torch.isfinite(t).all() for got in three for t in got['state'].values() if t.is_floating_point())
+
+def test_more_ranks_than_users_are_refused(group, tmp_path):
+    small = d.write_shards(tiny(2, 9), tmp_path/'tiny', shards=1)
+    for error in group(3, 'fit', small, {}): assert str(error) == '3 ranks for 2 users: start 2 or fewer.'
+
+def test_all_held_out_is_refused(group, tmp_path):
+    small = d.write_shards(tiny(2, 2), tmp_path/'tiny', shards=1)
+    for error in group(2, 'fit', small, dict(valid=1 - 1e-9)): assert 'all ratings are held out' in str(error)
+
+@pytest.mark.parametrize('damage, says', [
+    (lambda path: path.unlink(), 'is missing'), (lambda path: path.write_bytes(path.read_bytes()[:-9]), 'is damaged'),
+    (lambda path: path.write_bytes(path.read_bytes()[:-1] + b'\x07'), 'checksum does not fit'),
+    (lambda path: path.write_bytes(path.with_name('shard-0000.safetensors').read_bytes()), 'belongs to other data')])
+def test_a_damaged_shard_is_named_with_the_rank_that_reads_it(group, tmp_path, damage, says):
+    sharded = d.write_shards(tiny(40, 9), tmp_path/'t', shards=4)
+    damage(sharded/'shard-0003.safetensors')
+    for error in group(2, 'fit', sharded, {}):
+        assert isinstance(error, d.RankError) and str(error).startswith(f'rank 1: {sharded}/shard-0003.safetensors ') and says in str(error)
+        assert 'Write the shards again' in str(error)
+
+def test_ranks_with_different_data_or_settings_are_told_so(group, tmp_path):
+    a, b = [d.write_shards(tiny(n, 9), tmp_path/str(n), shards=2) for n in (8, 9)]
+    for error in group(2, 'different', [str(a), str(b)], [{}, {}]): assert str(error).startswith('rank 1 has other data than rank 0 (81 ratings')
+    for error in group(2, 'different', [str(a), str(a)], [dict(k=2), dict(k=3)]): assert str(error).startswith('rank 1 has other settings than rank 0')
+
+def test_an_interrupted_writing_of_shards_leaves_a_folder_that_is_refused(tmp_path, monkeypatch):
+    real, done = d.write_tensors, []
+    def write(path, *args):
+        if len(done) == 2: raise OSError('the disk is full')
+        done.append(path)
+        real(path, *args)
+    d.write_shards(tiny(40, 9), tmp_path/'t', shards=4)
+    monkeypatch.setattr(d, 'write_tensors', write)
+    with pytest.raises(OSError, match='the disk is full'): d.write_shards(tiny(30, 9), tmp_path/'t', shards=4)
+    with pytest.raises(ValueError, match='index.safetensors is missing'): d.read_index(tmp_path/'t')
+
+def test_shards_are_written_once(tmp_path, monkeypatch):
+    folder = d.shard_data('sample', tmp_path/'s', 3)
+    assert len(list(folder.glob('shard-*'))) == 3 and d.read_index(folder).name.startswith(f'{len(load_sample())} ratings, checksum ')
+    monkeypatch.setattr(d, 'write_shards', lambda *args: pytest.fail('it wrote them again'))
+    assert d.shard_data('sample', tmp_path/'s') == folder
+
+def test_sizes_of_synthetic_data():
+    assert [d._synthetic_size(name) for name in ('synthetic-32m', 'synthetic-60k', 'synthetic-50000', 'ml-32m')] == [32_000_204, 60_000, 50_000, None]
+
+# ---- killed, standing still, resumed
+
+FIT = ['--valid', '0', '--k', '4', '--sweeps', '150', '--seed', '2']
+
+def wait_for(path, seconds=60):
+    end = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < end
+        time.sleep(.002)
+
+def command(folder, place, *more): return ['fit', str(folder), *FIT, '--out', f'{place}/m', '--checkpoint', f'{place}/c', *more]
+
+@pytest.mark.parametrize('method', ['als', 'gibbs'])
+def test_a_rank_that_is_killed_ends_the_job_and_other_ranks_go_on_from_its_checkpoint(start, folder, tmp_path, method):
+    words = command(folder, tmp_path, '--method', method)
+    group = start(2, 'command', *words)
+    wait_for(tmp_path/'c')
+    os.kill(group.pids[1], signal.SIGKILL)
+    killed = time.monotonic()
+    assert group.results() == [1, None]
+    assert time.monotonic() - killed < 30
+    said = group.said(0)
+    assert said.startswith('mfbook: rank 0: rank 1 is gone, or did not answer') and f'What is done is in {tmp_path}/c' in said
+    assert {path.name for path in tmp_path.iterdir() if 'results' not in path.name} == {'c'}
+    done = len(read_checkpoint(tmp_path/'c')['rows'])
+    assert 0 < done < 150
+
+    assert start(3, 'command', *words).results() == [0, 0, 0]
+    assert not (tmp_path/'c').exists()
+    one = start(1, 'command', *command(folder, tmp_path, '--method', method, '--out', f'{tmp_path}/one'))
+    assert one.results() == [0]
+    models = [MatrixFactorization.load(tmp_path/name) for name in ('m', 'one')]
+    close(*[{side: model.rows(side) for side in SIDES} for model in models], 3e-3)
+
+def test_a_rank_that_stands_still_ends_the_job_in_bounded_time(start, folder, tmp_path):
+    group = start(2, 'command', *command(folder, tmp_path, '--timeout', '2'))
+    wait_for(tmp_path/'c')
+    os.kill(group.pids[1], signal.SIGSTOP)
+    stopped = time.monotonic()
+    while 'did not answer for 2 seconds' not in group.said(0): assert time.monotonic() - stopped < 30
+    assert 'rank 0: rank 1 is gone' in group.said(0)
+    os.kill(group.pids[1], signal.SIGKILL)
+    assert group.results() == [1, None]
+
+def rank_pids(parent):
+    "rank -> pid, of the processes that torchrun has started."
+    found = {}
+    for place in Path('/proc').glob('[0-9]*'):
+        try:
+            if f'\nPPid:\t{parent}\n' not in (place/'status').read_text(): continue
+            environ = (place/'environ').read_bytes().split(b'\0')
+        except OSError: continue
+        for entry in environ:
+            if entry.startswith(b'RANK='): found[int(entry[5:])] = int(place.name)
+    return found
+
+def test_torchrun_restarts_and_ends_at_the_same_factors(group, folder, tmp_path):
+    words = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2', '--max-restarts', '1',
+             '-m', 'mfbook.distributed', *command(folder, tmp_path)]
+    environment = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(root)}
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=environment) as run:
+        wait_for(tmp_path/'c')
+        os.kill(rank_pids(run.pid)[1], signal.SIGKILL)
+        out, err = run.communicate(timeout=120)
+    assert run.returncode == 0, err
+    assert 'exitcode: -9' in err and 'rank: 1' in err or 'Signal 9' in err or 'exitcode: -9' in err
+    assert out.count('holds sweep 150') == 1           # rank 0 alone prints
+    expected = group(2, 'fit', folder, dict(sweeps=150, seed=2))[0]['rows']
+    model = MatrixFactorization.load(tmp_path/'m')
+    for side in SIDES: assert torch.equal(model.rows(side), expected[side])
+
+def test_a_checkpoint_of_another_run_is_refused_on_all_ranks_and_said_once(start, folder, tmp_path):
+    words = ['fit', str(folder), '--valid', '0', '--k', '2', '--sweeps', '2', '--checkpoint', f'{tmp_path}/c', '--out', f'{tmp_path}/no/m']
+    assert start(2, 'command', *words).results() == [1, 0]      # the model can't be written, and the checkpoint stays
+    assert (tmp_path/'c').exists()
+    group = start(2, 'command', *[word if word != '2' else '3' for word in words])
+    assert group.results() == [1, 1]
+    assert 'belongs to another run' in group.said(0) and 'k was 2, is 3' in group.said(0) and group.said(1) == ''
+
+def test_the_command_alone(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv('RANK', raising=False)
+    assert d.main(['fit', str(folder), '--k', '2', '--sweeps', '2', '--out', f'{tmp_path}/m', '--json']) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert [row['sweep'] for row in record['sweeps']] == [1, 2] and record['ranks'][0]['bytes_of_rows'] == 0
+    assert MatrixFactorization.load(tmp_path/'m').user_ids.tolist() == load_sample().user_ids.tolist()
+    assert d.main(['fit', str(tmp_path/'nothing'), '--out', f'{tmp_path}/m']) == 1
+    assert 'nothing' in capsys.readouterr().err
+    for bad in (['--k', '-1'], ['--valid', '1'], ['--method', 'sgd'], []):
+        with pytest.raises(SystemExit) as end: d.main(['fit', 'sample', *bad] if bad else [])
+        assert end.value.code == 2
