@@ -676,13 +676,14 @@ def _named(folder):
 
 def shard_data(data,          # 'sample', 'synthetic-32m', or what `load_ratings` takes
                folder,        # where the shards go
-               shards:int=32):
+               shards:int=32,
+               **table):      # what `load_ratings` is to know of a table
     "Write the shards of some data, unless they are there already. Returns the folder."
     n = _synthetic_size(data)
     name = f'{n} synthetic ratings' if n else None
     if n and _named(folder) == name: return Path(folder)
     if n: ratings = synthetic_ratings(n).ratings
-    else: ratings = load_sample() if data == 'sample' else load_ratings(data)
+    else: ratings = load_sample() if data == 'sample' else load_ratings(data, **table)
     name = name or f'{len(ratings)} ratings, checksum {fingerprint(ratings)}'
     if _named(folder) == name: return Path(folder)
     return write_shards(ratings, folder, shards, name)
@@ -710,21 +711,30 @@ def _prepare(data):
 def process_group(timeout:float=300.): # seconds that a rank waits for the others
     "Within it the processes that torchrun has started are a group; a process started otherwise is alone in it."
     limit = timedelta(seconds=timeout)
-    if 'RANK' in os.environ: dist.init_process_group('gloo', timeout=limit)
-    else: dist.init_process_group('gloo', store=dist.HashStore(), rank=0, world_size=1, timeout=limit)
+    if 'RANK' in os.environ: store, rank, size = next(dist.rendezvous('env://', timeout=limit))
+    else: store, rank, size = dist.HashStore(), 0, 1
+    _meeting[:] = [dist.PrefixStore('who is there', store)]
+    dist.init_process_group('gloo', store=dist.PrefixStore('gloo', store), rank=rank, world_size=size, timeout=limit)
     try: yield
     finally: dist.destroy_process_group()
 
+_meeting = []      # the store where ranks have met: torchrun's own, which outlives them
 SECONDS_TO_ANSWER = 3
 
 def _missing():
-    "In words, which ranks do not answer: rank 0 asks them."
-    if dist.get_rank() > 0: return 'another rank'
-    try: dist.monitored_barrier(timeout=timedelta(seconds=SECONDS_TO_ANSWER), wait_all_ranks=True)
-    except RuntimeError as error:
-        ranks = re.search(r'[Rr]anks? ([\d, ]+)', str(error))
-        if ranks: return f'rank {ranks[1].strip(" ,")}'
-    return 'another rank'
+    "In words, which ranks are gone. All that are left call this, and say to each other that they are there."
+    store, = _meeting
+    names = {rank: f'{rank}' for rank in range(dist.get_world_size())}
+    end = time.monotonic() + SECONDS_TO_ANSWER
+    try:
+        store.set(names[dist.get_rank()], 'here')
+        while True:
+            gone = [rank for rank, name in names.items() if not store.check([name])]
+            if not gone or time.monotonic() > end: break
+            time.sleep(0.1)
+    except RuntimeError: gone = []                 # the store is gone as well
+    if not gone: return 'another rank'
+    return f"rank {' and '.join(map(str, gone))}"
 
 # %% ../nbs/17_distributed.ipynb #c2e54646
 #| code-fold: true
@@ -740,7 +750,7 @@ def _run_fit(args):
             dist.all_gather_object(about, fitted.about)
         except RuntimeError as error:
             if isinstance(error, FloatingPointError): raise
-            reason = str(error).splitlines()[0]
+            reason = re.sub(r'\[/\S+\] |This is typically.*', '', str(error).splitlines()[0]).strip()
             raise ConnectionError(f'{_missing()} is gone, or did not answer for {args.timeout:g} seconds '
                                   f'({reason}). {_kept(args.checkpoint)}') from None
     if about[0]['rank'] != fitted.about['rank']: return

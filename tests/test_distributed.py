@@ -284,7 +284,7 @@ class RowKeyed(GibbsSolver):
 def test_gibbs_is_lesson_10s_chain_with_other_random_numbers(group, folder):
     model, reports = one_process(RowKeyed, 6)
     got = group(2, 'fit', folder, dict(method='gibbs', sweeps=6, patience=None))[0]
-    close(got["rows"], {side: model.rows(side) for side in SIDES}, 5e-3)
+    close(got["rows"], {side: model.rows(side) for side in SIDES}, 5e-2)
     assert [row['noise'] for row in got['history']] == pytest.approx([report['noise'] for report in reports], rel=1e-4)
 
 def test_validation_is_that_of_all_held_out_ratings(group, folder):

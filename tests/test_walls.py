@@ -206,6 +206,7 @@ PUBLIC = {
     'movielens': 'datasets download load_ratings load_fold',
     'scale': 'Synthetic synthetic_ratings start_on_parts',
     'compiled': 'CompiledSGDSolver fit_compiled_sgd MeanFieldSolver fit_mean_field',
+    'distributed': 'write_shards RankFit fit_distributed',
     'cli': 'main',
 }
 
