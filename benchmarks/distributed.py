@@ -108,10 +108,11 @@ def run_all(n, rounds, path, folder):
 # What the file says
 
 def rows_of(n=None, path=PATH):
-    "The rows of the largest shape in the file, or of `n`: a dict of (turn, name) -> row; and the shape."
-    rows = read_rows(path)
-    if n is None: n = max(row['shape'] for row in rows)
-    return {(row['turn'], row['name']): row for row in rows if row['shape'] == n}, n
+    "The rows of `n` ratings, or of the most with a complete round: a dict of (turn, name) -> row; and `n`."
+    by_shape = {}
+    for row in read_rows(path): by_shape.setdefault(row['shape'], {})[row['turn'], row['name']] = row
+    if n is None: n = max(shape for shape, rows in by_shape.items() if turns_of(rows))
+    return by_shape[n], n
 
 def sweep_seconds(row):
     "A sweep's seconds: the median, without the first one, which warms up."
