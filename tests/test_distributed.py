@@ -1,5 +1,5 @@
 """Lesson 17: several processes find what one does, whatever their number; what each reads, holds and gets; faults of all kinds."""
-import json, os, pickle, re, signal, socket, subprocess, sys, time, traceback
+import json, os, pickle, shutil, signal, socket, subprocess, sys, time, traceback
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +104,12 @@ def fit_job(folder, settings):
     return dict(rows=rows, priors=priors, history=[{n: v for n, v in row.items() if n != 'seconds'} for row in fitted.history.rows],
                 about=fitted.about, state=fitted.model.state_dict())
 
+def strange_job(folder):
+    "A fit in a process whose torch makes other tensors by default."
+    torch.set_default_dtype(torch.float64)
+    torch.set_default_device('meta')
+    return fit_job(folder, dict(method='variational'))
+
 def share_job(folder, valid, only_asked):
     share = d.read_share(folder, valid, 3, only_asked)
     own = {side: share.ranks.own(side) for side in SIDES}
@@ -148,7 +154,7 @@ def different_job(folders, settings):
     rank = dist.get_rank()
     return fit_job(folders[rank], settings[rank])
 
-JOBS = dict(different=different_job, fit=fit_job, share=share_job, exchange=exchange_job, meet=meet_job)
+JOBS = dict(strange=strange_job, different=different_job, fit=fit_job, share=share_job, exchange=exchange_job, meet=meet_job)
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
@@ -258,6 +264,10 @@ def test_one_two_and_three_ranks_find_what_one_process_does(group, folder, metho
             assert all(torch.equal(a, b) for side in SIDES for a, b in zip(got['priors'][side], ranks[0]['priors'][side]))
             assert [row['train'] for row in got['history']] == pytest.approx([report['train'] for report in reports], rel=1e-4)
             assert got['history'] == ranks[0]['history']
+
+def test_defaults_of_torch_do_not_matter(group, folder):
+    for a, b in zip(group(2, 'strange', folder), group(2, 'fit', folder, dict(method='variational'))):
+        assert all(torch.equal(a['rows'][side], b['rows'][side]) for side in SIDES)
 
 def test_gibbs_draws_the_same_whatever_the_number_of_ranks(group, folder):
     settings = dict(method='gibbs', sweeps=8, patience=None)
@@ -439,7 +449,7 @@ def test_torchrun_restarts_and_ends_at_the_same_factors(group, folder, tmp_path)
         os.kill(rank_pids(run.pid)[1], signal.SIGKILL)
         out, err = run.communicate(timeout=120)
     assert run.returncode == 0, err
-    assert 'exitcode: -9' in err and 'rank: 1' in err or 'Signal 9' in err or 'exitcode: -9' in err
+    assert 'exitcode: -9' in err
     assert out.count('holds sweep 150') == 1           # rank 0 alone prints
     expected = group(2, 'fit', folder, dict(sweeps=150, seed=2))[0]['rows']
     model = MatrixFactorization.load(tmp_path/'m')
@@ -464,3 +474,39 @@ def test_the_command_alone(folder, tmp_path, capsys, monkeypatch):
     for bad in (['--k', '-1'], ['--valid', '1'], ['--method', 'sgd'], []):
         with pytest.raises(SystemExit) as end: d.main(['fit', 'sample', *bad] if bad else [])
         assert end.value.code == 2
+
+NAMESPACES = dict(mfbook0='10.77.0.1', mfbook1='10.77.0.2')
+
+@pytest.fixture
+def two_machines():
+    "Two network namespaces, as far apart as two cities: 10 milliseconds each way."
+    def ip(words): subprocess.run(['ip', *words.split()], check=True, capture_output=True)
+    try:
+        for name in NAMESPACES: ip(f'netns add {name}')
+        ip('link add veth0 netns mfbook0 type veth peer name veth1 netns mfbook1')
+        for n, (name, address) in enumerate(NAMESPACES.items()):
+            ip(f'-n {name} addr add {address}/24 dev veth{n}')
+            for device in ('lo', f'veth{n}'): ip(f'-n {name} link set {device} up')
+            subprocess.run(['ip', 'netns', 'exec', name, *f'tc qdisc add dev veth{n} root netem delay 10ms'.split()], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error: pytest.skip(f'no network namespaces here: {error}')
+    else: yield
+    finally:
+        for name in NAMESPACES: subprocess.run(['ip', 'netns', 'del', name], capture_output=True)
+
+@pytest.mark.skipif(not os.environ.get('MFBOOK_FULL') or os.geteuid() != 0 or not shutil.which('ip') or not shutil.which('tc'),
+                    reason='needs root, ip and tc, and MFBOOK_FULL=1')
+def test_two_machines_with_a_delay_between_them(two_machines, group, folder, tmp_path):
+    runs = []
+    for n, name in enumerate(NAMESPACES):
+        (tmp_path/name).mkdir()
+        words = ['ip', 'netns', 'exec', name, sys.executable, '-m', 'torch.distributed.run', '--nnodes', '2', '--nproc-per-node', '1',
+                 '--rdzv-backend', 'c10d', '--rdzv-id', 'x', '--rdzv-endpoint', '10.77.0.1:29400', '--local-addr', NAMESPACES[name],
+                 '-m', 'mfbook.distributed', 'fit', str(folder), '--valid', '0', '--k', '4', '--sweeps', '4', '--out', 'm']
+        environment = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(root), 'GLOO_SOCKET_IFNAME': f'veth{n}'}
+        runs.append(subprocess.Popen(words, cwd=tmp_path/name, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+    said = [run.communicate(timeout=120) for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], said
+    written = [tmp_path/name/'m' for name in NAMESPACES if (tmp_path/name/'m').exists()]
+    assert len(written) == 1                # by rank 0
+    model = MatrixFactorization.load(written[0])
+    close({side: model.rows(side) for side in SIDES}, group(2, 'fit', folder, {})[0]['rows'], 1e-6)
