@@ -11,6 +11,7 @@ __all__ = ['write_shards', 'RankFit', 'fit_distributed']
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 import argparse, hashlib, json, os, re, subprocess, sys, time
@@ -207,6 +208,7 @@ def write_shards(ratings,       # `Ratings`
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder/INDEX).unlink(missing_ok=True)         # until all is written there is no index
+    for older in folder.glob('shard-*.safetensors'): older.unlink()
     name = name or f'{len(ratings)} ratings, checksum {fingerprint(ratings)}'
     by_user = _in_order(ratings)
     counts = dict(user=torch.bincount(by_user.users, minlength=ratings.n_users),
@@ -294,6 +296,7 @@ def held_out(users, items,  # (n,) codes
              share:float,   # of the ratings, from 0 to below 1
              seed:int):     # another seed holds out others
     "Which ratings are held out: (n,) bool, by a number made of the two codes, the same on every rank."
+    if share == 0: return torch.zeros(len(users), dtype=torch.bool)
     number = (users.numpy().astype(np.uint64) << np.uint64(32)) | items.numpy().astype(np.uint64)
     number += np.uint64(seed + 1)*np.uint64(0x9E3779B97F4A7C15)
     # The bits are mixed as in SplitMix64 (Steele, Lea and Flood 2014).
@@ -426,8 +429,9 @@ def chunks_of(rows, cols, values, n_rows, n_cols, mean, k):
     Where a row has few ratings, `update_rows` takes the dual form if its whole chunk allows it. A draw in
     the dual form is another one, so this must not depend on which rows a rank holds beside it."""
     few = torch.bincount(rows, minlength=n_rows) <= (k + 1)//2
+    of_few = few.index_select(0, rows)
     chunks = []
-    for part in (few[rows.long()], ~few[rows.long()]):
+    for part in (of_few, ~of_few):
         chunks += arrange(rows[part], cols[part], values[part], n_rows, n_cols, less=mean).chunks
     return chunks
 
@@ -599,6 +603,7 @@ class RankRun(Run):
 #| code-fold: true
 #| code-summary: "Show the methods, and what a rank says of itself"
 METHODS = dict(als=RankALSSolver, variational=RankVariationalSolver, gibbs=RankGibbsSolver)
+USUAL_SWEEPS = dict(als=20, variational=20, gibbs=150)
 
 def peak_mb():
     "The most memory this process has held, in MB; NaN where the system does not say."
@@ -628,7 +633,7 @@ class RankFit(NamedTuple):
 def fit_distributed(folder,               # that `write_shards` wrote
                     method:str='als',     # or 'variational' or 'gibbs'
                     k:int=32,             # latent factors
-                    sweeps:int=20,        # passes over the ratings, at most
+                    sweeps:int=None,      # passes over the ratings, at most; None: 20, and 150 of Gibbs
                     valid:float=0.1,      # share of the ratings to hold out, to stop by; 0: none
                     patience:int|None=5,  # sweeps without a better validation RMSE; None: run them all
                     seed:int=0,           # of all that is left to chance
@@ -640,10 +645,11 @@ def fit_distributed(folder,               # that `write_shards` wrote
     Returns a `RankFit`; the model is whole on rank 0. `RankError` if something is wrong on any rank."""
     if method not in METHODS: raise ValueError(f'method is {method!r}; give one of {", ".join(METHODS)}.')
     check_whole('k', k, 0)
+    if sweeps is None: sweeps = USUAL_SWEEPS[method]
     check_whole('sweeps', sweeps, 1)
     if patience is not None: check_whole('patience', patience, 1)
     settings = plain(dict(method=method, k=k, sweeps=sweeps, held_out=valid, patience=patience, seed=seed))
-    check_alike('settings', settings | dict(only_asked=only_asked))
+    check_alike('settings', settings | dict(only_asked=only_asked, checkpoint=bool(checkpoint)))
     share = read_share(folder, valid, seed, only_asked, k)
     rated = {side: counts > 0 for side, counts in share.counts.items()}
     model = MatrixFactorization.from_sums(share.about, share.mean, share.unit, rated, k, seed)
@@ -691,7 +697,7 @@ def shard_data(data,          # 'sample', 'synthetic-32m', or what `load_ratings
 def _folder_for(data):
     "Where the shards of some data lie: a folder of them, or a place in the cache."
     if (Path(data)/INDEX).exists(): return Path(data)
-    full = str(data) if data == 'sample' or _synthetic_size(data) else str(Path(data).absolute())
+    full = str(Path(data).absolute()) if Path(data).exists() else str(data)
     return cache_folder()/'shards'/hashlib.sha256(full.encode()).hexdigest()[:32]
 
 def _prepare(data):
@@ -713,8 +719,10 @@ def process_group(timeout:float=300.): # seconds that a rank waits for the other
     limit = timedelta(seconds=timeout)
     if 'RANK' in os.environ: store, rank, size = next(dist.rendezvous('env://', timeout=limit))
     else: store, rank, size = dist.HashStore(), 0, 1
+    # torchrun keeps its store when it starts ranks again, with the addresses of those that are gone.
+    store = dist.PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
     _meeting[:] = [dist.PrefixStore('who is there', store)]
-    dist.init_process_group('gloo', store=dist.PrefixStore('gloo', store), rank=rank, world_size=size, timeout=limit)
+    dist.init_process_group('gloo', store=store, rank=rank, world_size=size, timeout=limit)
     try: yield
     finally: dist.destroy_process_group()
 
@@ -800,7 +808,7 @@ def _parser():
     fit.add_argument('data', metavar='DATA', help=DATA_HELP)
     fit.add_argument('--method', choices=list(METHODS), default='als')
     fit.add_argument('--k', type=_whole_from(0), default=32, help='latent factors (default: 32)')
-    fit.add_argument('--sweeps', type=_whole_from(1), default=20, help='at most (default: 20)')
+    fit.add_argument('--sweeps', type=_whole_from(1), help='at most (default: 20, and 150 of gibbs)')
     fit.add_argument('--patience', type=_whole_from(1), default=5, help='sweeps without a better validation RMSE (default: 5)')
     fit.add_argument('--valid', type=_share_of, default=0.1, metavar='SHARE', help='of the ratings, held out to stop by (default: 0.1)')
     fit.add_argument('--seed', type=_whole_from(0), default=0)
@@ -831,8 +839,7 @@ def main(words:list=None): # what follows the module's name on the command line;
     if line: print('mfbook:', ' '.join(line.split()), file=sys.stderr, flush=True)
     return 1
 
-# %% ../nbs/17_distributed.ipynb #8da643ec
+# %% ../nbs/17_distributed.ipynb #58e8499a
 if __name__ == '__main__' and '__file__' in globals():      # the command, not this notebook
-    import mfbook.distributed
-    mfbook.import_lessons()
-    sys.exit(mfbook.distributed.main())
+    import_module('mfbook').import_lessons()
+    sys.exit(import_module('mfbook.distributed').main())
