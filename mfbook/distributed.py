@@ -386,8 +386,8 @@ def _add_up(look, ranks, name):
     valid = Ratings(users, items, values, None, about.user_ids, about.item_ids, about.rating_range)
     return Share(ranks, about, dict(user=n_u, item=n_i), n, mean, unit, bias_reg, valid, name)
 
-# %% ../nbs/17_distributed.ipynb #76ea0dea
-ITEM_BLOCKS = 4    # a rank's items are arranged in so many steps, each of which frees memory
+# %% ../nbs/17_distributed.ipynb #c91b190c
+PIECE = 4_000_000    # ratings that are arranged at a time: enough for full chunks, and little memory
 
 def _arrange(share, index, valid, seed, k):
     """Read this rank's shards again, send each rating to its item's rank, too, and arrange both halves.
@@ -398,20 +398,31 @@ def _arrange(share, index, valid, seed, k):
     n_own = {side: own[side].stop - own[side].start for side in SIDES}
     n = {side: len(share.counts[side]) for side in SIDES}
     mentioned = {side: torch.zeros(n[side], dtype=torch.bool) for side in SIDES}
-    edges = torch.tensor(cut_rows(index.counts['item'][own['item']], ITEM_BLOCKS)[1:-1])
-    blocks = [[] for _ in range(ITEM_BLOCKS)]      # received ratings: users, items, values
-    by_user = []
 
+    def of_users(waiting):
+        users, items, values = [torch.cat(column) for column in zip(*waiting)]
+        return chunks_of(users - own['user'].start, items, values, n_own['user'], n['item'], share.mean, k)
+
+    counts = share.counts['item'][own['item']]
+    n_blocks = 1 + int(counts.sum())//PIECE
+    edges = torch.tensor(cut_rows(counts, n_blocks)[1:-1], dtype=torch.int64)
+    blocks = [[] for _ in range(n_blocks)]      # received ratings: users, items, values
+    by_user, waiting = [], []
     for users, items, values in _rounds(index, own['user'], valid, seed):
         mentioned['item'][items.long()] = True
-        by_user += chunks_of(users - own['user'].start, items, values, n_own['user'], n['item'], share.mean, k)
+        waiting.append([users, items, values])
+        if sum(len(part[0]) for part in waiting) >= PIECE:
+            by_user += of_users(waiting)
+            waiting = []
+
         users, items, values = _to_item_ranks(ranks, users, items, values)
         mentioned['user'][users.long()] = True
         items -= own['item'].start
         block = torch.bucketize(items, edges, right=True)
-        for number in range(ITEM_BLOCKS):
+        for number in range(n_blocks):
             here = block == number
             blocks[number].append([users[here], items[here], values[here]])
+    if waiting: by_user += of_users(waiting)
 
     by_item = []
     while blocks:
