@@ -406,7 +406,8 @@ def _arrange(share, index, valid, seed, k):
     counts = share.counts['item'][own['item']]
     n_blocks = 1 + int(counts.sum())//PIECE
     edges = torch.tensor(cut_rows(counts, n_blocks)[1:-1], dtype=torch.int64)
-    blocks = [[] for _ in range(n_blocks)]      # received ratings: users, items, values
+    # Received ratings, of each block from each rank: so their users are in order in the end.
+    blocks = [[[] for _ in range(ranks.size)] for _ in range(n_blocks)]
     by_user, waiting = [], []
     for users, items, values in _rounds(index, own['user'], valid, seed):
         mentioned['item'][items.long()] = True
@@ -415,18 +416,19 @@ def _arrange(share, index, valid, seed, k):
             by_user += of_users(waiting)
             waiting = []
 
-        users, items, values = _to_item_ranks(ranks, users, items, values)
-        mentioned['user'][users.long()] = True
-        items -= own['item'].start
-        block = torch.bucketize(items, edges, right=True)
-        for number in range(n_blocks):
-            here = block == number
-            blocks[number].append([users[here], items[here], values[here]])
+        for rank, (users, items, values) in enumerate(_to_item_ranks(ranks, users, items, values)):
+            mentioned['user'][users.long()] = True
+            items = items - own['item'].start
+            block = torch.bucketize(items, edges, right=True)
+            for number in range(n_blocks):
+                here = block == number
+                blocks[number][rank].append([users[here], items[here], values[here]])
     if waiting: by_user += of_users(waiting)
 
     by_item = []
     while blocks:
-        users, items, values = [torch.cat(column) for column in zip(*blocks.pop())]
+        parts = [part for of_rank in blocks.pop() for part in of_rank]
+        users, items, values = [torch.cat(column) for column in zip(*parts)]
         by_item += chunks_of(items, users, values, n_own['item'], n['user'], share.mean, k)
     share.sides = dict(user=Side(n_own['user'], n['item'], by_user), item=Side(n_own['item'], n['user'], by_item))
     return mentioned
@@ -438,7 +440,8 @@ def chunks_of(rows, cols, values, n_rows, n_cols, mean, k):
     """Lesson 09's chunks, short rows apart from the others: a list.
 
     Where a row has few ratings, `update_rows` takes the dual form if its whole chunk allows it. A draw in
-    the dual form is another one, so this must not depend on which rows a rank holds beside it."""
+    the dual form is another one, so this must not depend on which rows a rank holds beside it. (It depends
+    on the order of a row's ratings, too.)"""
     few = torch.bincount(rows, minlength=n_rows) <= (k + 1)//2
     of_few = few.index_select(0, rows)
     chunks = []
@@ -461,7 +464,7 @@ def _rounds(index, own, valid, seed):
     for _ in range(done, int(n_shards)): yield none, none, torch.zeros(0)
 
 def _to_item_ranks(ranks, users, items, values):
-    "Each rank sends its ratings to the ranks of their items: what this one gets, three columns."
+    "Each rank sends its ratings to the ranks of their items: users, items and values from each rank, a list."
     ends = torch.tensor(ranks.cuts['item'][1:])
     to = torch.bucketize(items, ends, right=True)
     order = torch.argsort(to, stable=True)
@@ -471,7 +474,8 @@ def _to_item_ranks(ranks, users, items, values):
     dist.all_to_all_single(n_get, n_give)
     got = packed.new_empty(int(n_get.sum()), 3)
     dist.all_to_all_single(got, packed, n_get.tolist(), n_give.tolist())
-    return got[:, 0].contiguous(), got[:, 1].contiguous(), got[:, 2].contiguous().view(torch.float32)
+    parts = [part.T.contiguous() for part in got.split(n_get.tolist())]
+    return [(users, items, values.view(torch.float32)) for users, items, values in parts]
 
 # %% ../nbs/17_distributed.ipynb #0335e241
 class RankALSSolver(ALSSolver):
