@@ -15,13 +15,14 @@ if hasattr(os, 'register_at_fork'):
 def import_lessons():
     "Import every lesson. A later one adds methods to the classes of earlier ones: with all imported, they are there."
     from . import (ratings, model, holdout, training, runs, evaluation, recommending, newcomers, als, gibbs, variational,
-                   features, implicit, movielens, scale, compiled)
+                   features, implicit, movielens, scale, compiled, distributed)
 
 def _is_the_command():
-    "Whether this process is `mfbook ...` or `python -m mfbook ...`."
+    "Whether this process is `mfbook ...`, `python -m mfbook ...` or `python -m mfbook.distributed ...`."
     program = sys.argv[0] if getattr(sys, 'argv', None) else ''
     if program == '-m':
-        return ('-m', 'mfbook') in zip(sys.orig_argv, sys.orig_argv[1:])
+        pairs = set(zip(sys.orig_argv, sys.orig_argv[1:]))
+        return bool(pairs & {('-m', 'mfbook'), ('-m', 'mfbook.distributed')})
     return Path(program).stem == 'mfbook'
 
 # The command answers `--help` without torch; it imports the lessons when there is work to do.

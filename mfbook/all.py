@@ -15,3 +15,4 @@ from .implicit import *
 from .movielens import *
 from .scale import *
 from .compiled import *
+from .distributed import *

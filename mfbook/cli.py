@@ -384,6 +384,28 @@ def run_download(args):
     path = movielens.download(args.name, folder=args.folder)
     return dict(name=args.name, path=str(path)), str(path)
 
+# %% ../nbs/18_cli.ipynb #1800017b
+def run_shard(args):
+    "Write ratings into files of which each process of lesson 17 reads its own."
+    from mfbook.distributed import read_index, shard_data
+    with redirect_stdout(sys.stderr):      # `load_ratings` may say where it keeps a copy
+        folder = shard_data(args.data, args.out, args.shards, **table_options(args))
+    index = read_index(folder)
+    n = int(index.counts['user'].sum())
+    record = dict(folder=str(folder), ratings=n, shards=len(index.cuts) - 1)
+    return record, f"{n:,} ratings in {record['shards']} shards in {folder}. To fit them: " \
+                   f'torchrun --nproc-per-node 2 -m mfbook.distributed fit {folder}'
+
+SHARD = '''Write ratings into files, for a fit by several processes.
+
+Shards of the same data that are there already are left as they are.'''
+
+def _add_shard(commands):
+    shard = _add(commands, 'shard', run_shard, SHARD, 'mfbook data shard ml-32m --out shards')
+    _add_data(shard)
+    shard.add_argument('--out', type=Path, required=True, metavar='FOLDER', help='of the shards')
+    shard.add_argument('--shards', type=whole_from(1), default=32, metavar='N', help='files (default: %(default)s)')
+
 # %% ../nbs/18_cli.ipynb #1800002e
 #| code-fold: true
 #| code-summary: "Show the help, and the arguments of every command"
@@ -495,7 +517,8 @@ def make_parser():
     similar.add_argument('item', metavar='ITEM', help='a title, words of one, or an id')
     _add_number(similar)
 
-    _add(commands, 'data', run_data, DATA, 'mfbook data')
+    data = _add(commands, 'data', run_data, DATA, 'mfbook data')
+    _add_shard(data.add_subparsers(title='commands', metavar='shard'))
     download = _add(commands, 'download', run_download, DOWNLOAD, 'mfbook download ml-100k')
     download.add_argument('name', metavar='NAME', help='of the data set, such as ml-100k')
     download.add_argument('--folder', metavar='FOLDER', help='where it goes')

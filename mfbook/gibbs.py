@@ -18,7 +18,7 @@ import torch
 from fastcore.basics import patch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from .als import (ALSSolver, RowPrior, both_sides, cholesky, draw_dual, lookup_table, rated, solve_draw,
+from .als import (ALSSolver, Alone, RowPrior, both_sides, cholesky, draw_dual, lookup_table, rated, solve_draw,
                         update_rows)
 from .model import (SIDES, FeaturePrior, MatrixFactorization, check_ratings, check_whole, predict_pairs,
                           rating_unit)
@@ -82,7 +82,8 @@ class NormalWishart(NamedTuple):
 def prior_given_rows(rows,           # (n, d) rows [factors, bias]
                      unit:float,     # the ratings' standard deviation
                      features,       # (n, f) what is known of each row, the first of them 1
-                     covariance=0.): # (d, d) the rows' covariances, added up, if they are no draws
+                     covariance=0.,  # (d, d) the rows' covariances, added up, if they are no draws
+                     total=list):    # adds sums up over processes, where each has some rows (lesson 17)
     """The `NormalWishart` of the prior given the rows (Salakhutdinov and Mnih 2008, eq. 14).
 
     The hyperparameters are the paper's mu0 = 0 and nu0 = d, and in place of its W0 = I a diagonal:
@@ -91,25 +92,26 @@ def prior_given_rows(rows,           # (n, d) rows [factors, bias]
     """
     X = rows.double().numpy()
     D = features.double().numpy()
-    n, d = X.shape
+    d = X.shape[1]
     n_features = D.shape[1]
+    n, DD, DX, XX = total([len(X), D.T @ D, D.T @ X, X.T @ X])
 
     # Ridge regression of the rows on their features.
     held_back = np.full(n_features, FEATURE_ROWS)
     held_back[0] = CENTER_ROWS
-    K = D.T @ D + np.diag(held_back)
-    mean = np.linalg.solve(K, D.T @ X)
+    K = DD + np.diag(held_back)
+    mean = np.linalg.solve(K, DX)
 
     # How the rows scatter around it.
     W0_inverse = SCATTER_BEFORE*unit*np.eye(d)
     W0_inverse[-1, -1] = unit**2
-    scatter = W0_inverse + X.T @ X - mean.T @ K @ mean + covariance
+    scatter = W0_inverse + XX - mean.T @ K @ mean + covariance
     return NormalWishart(mean, K, n + d, np.linalg.inv(scatter))
 
 # %% ../nbs/10_gibbs.ipynb #9289fd25
-def draw_prior(rows, unit, features, rng):   # as in `prior_given_rows`, and a numpy generator
+def draw_prior(rows, unit, features, rng, total=list):   # as in `prior_given_rows`, and a numpy generator
     "A draw of the weights (f, d) and the precision (d, d). Prior means are features @ weights."
-    given = prior_given_rows(rows, unit, features)
+    given = prior_given_rows(rows, unit, features, total=total)
     precision = draw_wishart(given.df, given.scale, rng)
 
     # weights = mean + L_K^-T z L_precision^-1
@@ -128,7 +130,9 @@ LEAST_NOISE = 0.01   # in standard deviations of the ratings: ratings without an
 def draw_noise(squared,          # (n_users,) each user's sum of squared errors
                count,            # (n_users,) each user's number of ratings
                overall:float,    # the overall noise, a standard deviation in units of the ratings
-               rng):             # a numpy generator
+               rng,              # a numpy generator
+               of_users=None,    # random numbers for these users; None: from `rng` as well
+               total=list):      # adds sums up over processes, where each has some users (lesson 17)
     """A draw of each user's noise, (n_users,), and of the overall noise.
 
     Both are standard deviations in units of the ratings.
@@ -136,11 +140,12 @@ def draw_noise(squared,          # (n_users,) each user's sum of squared errors
     # Each user's precision, 1/noise^2, is drawn from a gamma distribution.
     shape = (NOISE_RATINGS + count)/2
     rate = (NOISE_RATINGS*overall**2 + squared)/2
-    precision = rng.gamma(shape, 1/rate)
+    precision = (of_users or rng).gamma(shape, 1/rate)
 
     # So is the square of the overall noise, given these.
-    shape = NOISE_RATINGS*len(count)/2 + 1
-    rate = NOISE_RATINGS*precision.sum()/2
+    n, precisions = total([len(count), precision.sum()])
+    shape = NOISE_RATINGS*n/2 + 1
+    rate = NOISE_RATINGS*precisions/2
     variance = rng.gamma(shape, 1/rate)
     return precision**-0.5, float(variance)**0.5
 
@@ -262,6 +267,8 @@ def told(known):
 #| code-summary: "Show the solver"
 class GibbsSolver:
     "A chain of draws. In the burn-in the model holds the last one, after it the mean of all since."
+    ranks = Alone()
+
     @float32_on_cpu()
     def __init__(self,
                  model:MatrixFactorization, # the model to fill; the chain starts from it
@@ -289,11 +296,13 @@ class GibbsSolver:
         self.known = known_of(features, train)
 
         self.als = ALSSolver(model, train, **ALS_START, sides=self.sides)
+        self._begin()
 
-        # the state of the chain; none of its tensors is ever changed in place
+    def _begin(self):
+        "The state of the chain before the first sweep. None of its tensors is ever changed in place."
         self.sweeps = 0
-        self.rows = {side: model.rows(side) for side in SIDES}           # the last draw
-        self.noise_sd = torch.full((train.n_users,), self.rating_unit)   # each user's
+        self.rows = {side: self.model.rows(side) for side in SIDES}           # the last draw
+        self.noise_sd = torch.full((self.model.n_users,), self.rating_unit)   # each user's
         self.overall_noise = self.rating_unit
         self.sums = dict.fromkeys(SIDES)   # since the burn-in: of rows, weights and precisions
         self.kept = []                     # dicts of one draw each
@@ -307,21 +316,25 @@ def sweep(self:GibbsSolver) -> dict:
 
     # Users' rows are divided by the users' noises, so that the items' ratings have a noise of 1.
     users = lookup_table(self.rows['user'], self.noise_sd)
-    one = torch.ones(self.model.n_items)
+    one = torch.ones(self.sides['item'].n_rows)
     self._draw_side('item', users, one, rng)
 
     items = lookup_table(self.rows['item'])
-    squared = self._draw_side('user', items, self.noise_sd, rng)
+    own = self.ranks.own('user')
+    squared = self._draw_side('user', items, self.noise_sd[own], rng)
     squared = squared.double().numpy()
 
-    noise_sd, overall = draw_noise(squared, self.count, self.overall_noise, rng)
+    of_users = self.ranks.numbers('user', rng)
+    noise_sd, overall = draw_noise(squared, self.count, self.overall_noise, rng, of_users, self.ranks.total)
     least = LEAST_NOISE*self.rating_unit
-    self.noise_sd = torch.from_numpy(noise_sd).float().clamp(min=least)
+    noise_sd = torch.from_numpy(noise_sd).float().clamp(min=least)
+    self.noise_sd = self.ranks.exchange('user', noise_sd)
     self.overall_noise = max(overall, least)
 
     self.sweeps += 1
     if self.sweeps in self.keep: self._keep_draw()
-    error = (squared.sum()/self.n_ratings)**0.5
+    total, = self.ranks.total([squared.sum()])
+    error = (total/self.n_ratings)**0.5
     return dict(noise=self.overall_noise, train=float(error))
 
 @patch
@@ -339,9 +352,11 @@ def _draw_side(self:GibbsSolver, side, table, noise_sd, rng):
     ratings, features = self.sides[side], self.known[side].table
     is_rated = rated(ratings)
     known = features[is_rated]
-    weights, precision = draw_prior(self.rows[side][is_rated], self.rating_unit, known, rng)
-    rows, squared = draw_rows(ratings, table, features @ weights, precision, noise_sd, rng)
-    self.rows[side] = rows
+    before = self.rows[side][self.ranks.own(side)]
+    weights, precision = draw_prior(before[is_rated], self.rating_unit, known, rng, self.ranks.total)
+    of_rows = self.ranks.numbers(side, rng)
+    rows, squared = draw_rows(ratings, table, features @ weights, precision, noise_sd, of_rows)
+    self.rows[side] = self.ranks.exchange(side, rows)
 
     # The model's prior has the variance of a rating as its unit.
     unit = self.overall_noise**2
@@ -376,7 +391,8 @@ def overall_precision(features,   # (n, f) of the rows
                       weights,    # (f, d)
                       precision): # (d, d) of rows around their own prior means, features @ weights
     "The precision (d, d) of rows around their overall mean: the prior means scatter, too."
-    scatter = torch.atleast_2d(torch.cov(features.T, correction=0)).double()
+    scatter = torch.zeros(1, 1, dtype=torch.float64)       # without features nothing varies
+    if features.shape[1] > 1: scatter = torch.atleast_2d(torch.cov(features.T, correction=0)).double()
     between = weights.double().T @ scatter @ weights.double()
     within = precision.double().inverse()
     return (within + between).inverse().float()
@@ -392,9 +408,9 @@ def leave_prior(model,      # the `MatrixFactorization` that gets the prior
                 overall,    # (d, d) precision around the overall mean, in the unit of the model's prior
                 precision): # (d, d) precision around the rows' own prior means, in the same unit
     "Write one side's prior into the model, for newcomers of whom something is known or nothing."
+    if not known.names: return model.set_prior(side, weights[0], overall)
     table = known.table[is_rated]
     model.set_prior(side, table.mean(0) @ weights, overall)
-    if not known.names: return
 
     # From standard deviations to the features' own units
     scale = torch.where(known.sd.isfinite(), known.sd, 0.)
@@ -409,7 +425,7 @@ def _leave(self:GibbsSolver, side, rows, weights, overall, precision):
     is_rated = rated(self.sides[side])
     prior_means = known.table @ weights
     rows = torch.where(is_rated[:, None], rows, prior_means)
-    self.model.put_rows(side, rows)
+    self.model.put_rows(side, self.ranks.exchange(side, rows))
     leave_prior(self.model, side, known, is_rated, weights, overall, precision)
 
 # %% ../nbs/10_gibbs.ipynb #c01cac76

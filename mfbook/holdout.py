@@ -193,15 +193,22 @@ def _variance_between(values, # (n,) float64 ratings
     The analysis of variance, one way, for groups of unequal size (Searle, Casella and McCulloch
     1992, chapter 3).
     """
-    n = len(values)
+    sums = torch.bincount(codes, values, minlength=len(counts))
+    overall = _Overall(len(values), values.sum(), values.square().sum(), values.var(correction=0).item())
+    return _variance_of_sums(sums, counts, overall)
+
+_Overall = namedtuple('_Overall', 'n total squares variance')     # number, sum, sum of squares of all ratings
+
+def _variance_of_sums(sums, counts, overall):
+    "The same from the sum of each group's ratings: (n_groups,) float64."
+    n = overall.n
     sizes = counts[counts > 0].double()
     n_groups = len(sizes)
-    if n_groups < 2 or n_groups == n: return 0., values.var(correction=0).item()
+    if n_groups < 2 or n_groups == n: return 0., overall.variance
 
-    sums = torch.bincount(codes, values, minlength=len(counts))[counts > 0]
-    of_means = (sums.square()/sizes).sum()
-    between = (of_means - values.sum().square()/n)/(n_groups - 1)
-    within = (values.square().sum() - of_means)/(n - n_groups)
+    of_means = (sums[counts > 0].square()/sizes).sum()
+    between = (of_means - overall.total.square()/n)/(n_groups - 1)
+    within = (overall.squares - of_means)/(n - n_groups)
     within = within.clamp(min=0.)
 
     usual_size = (n - sizes.square().sum()/n)/(n_groups - 1)
@@ -212,6 +219,21 @@ def _bounded_reg(noise, variance):
     "The ratio of two variances, within bounds; the most where the biases have no variance."
     if not variance > 0: return MOST_REG
     return min(max(noise/variance, LEAST_REG), MOST_REG)
+
+def _bias_regs_of(users, within_users, items):
+    "The regularizations from the variances of users and items, and that within a user."
+    noise = max(within_users - items, LEAST_NOISE*within_users)
+    return dict(user=_bounded_reg(noise, users), item=_bounded_reg(noise, items))
+
+def bias_reg_of_sums(of_users, n_u,  # (n_users,) float64: each user's sum of ratings less the mean; their number
+                     of_items, n_i,  # (n_items,) the same of the items
+                     squares:float): # the sum of squares of all ratings less the mean
+    "What `bias_regularization` gives, from sums that several processes can add up (lesson 17)."
+    n = int(n_u.sum())
+    overall = _Overall(n, of_users.sum(), torch.tensor(squares, dtype=torch.float64), squares/n)
+    users, within_users = _variance_of_sums(of_users, n_u, overall)
+    items, _ = _variance_of_sums(of_items, n_i, overall)
+    return _bias_regs_of(users, within_users, items)
 
 # %% ../nbs/03_holdout.ipynb #a1099011
 def bias_regularization(ratings:Ratings) -> dict:
@@ -224,8 +246,7 @@ def bias_regularization(ratings:Ratings) -> dict:
     n_u, n_i = rating_counts(ratings)
     users, within_users = _variance_between(values, ratings.users, n_u)
     items, _ = _variance_between(values, ratings.items, n_i)
-    noise = max(within_users - items, LEAST_NOISE*within_users)
-    return dict(user=_bounded_reg(noise, users), item=_bounded_reg(noise, items))
+    return _bias_regs_of(users, within_users, items)
 
 # %% ../nbs/03_holdout.ipynb #c33d80c1
 #| code-fold: true

@@ -50,7 +50,7 @@ class MatrixFactorization(nn.Module):
             raise ValueError('there are no ratings to take the mean of.')
         self._describe(ratings.user_ids, ratings.item_ids, ratings.movies, ratings.rating_range)
         self._allocate(int(k))
-        self._start(ratings, int(seed), float(init_std))
+        self._start(ratings.mean, rating_unit(ratings), _rated(ratings), int(seed), float(init_std))
         self.to(device)
 
     n_users = property(lambda self: len(self.user_ids))
@@ -107,15 +107,19 @@ def rating_unit(ratings):
 # %% ../nbs/02_model.ipynb #b2aaf671
 @patch
 @torch.no_grad()
-def _start(self:MatrixFactorization, ratings, seed:int, init_std:float):
+def _start(self:MatrixFactorization, mean:float, unit:float, rated:dict, seed:int, init_std:float):
     "Set the mean, and small random factors for each user and item that has a rating."
-    self.mu.fill_(ratings.mean)
-    std = init_std * rating_unit(ratings)**0.5     # products p . q are in units of the ratings
+    self.mu.fill_(mean)
+    std = init_std * unit**0.5     # products p . q are in units of the ratings
     generator = torch.Generator('cpu').manual_seed(seed)
-    for factors, codes in ((self.user_factors, ratings.users), (self.item_factors, ratings.items)):
+    for side, factors in (('user', self.user_factors), ('item', self.item_factors)):
         noise = torch.randn(factors.shape, generator=generator, dtype=torch.float32, device='cpu')
-        rated = torch.bincount(codes, minlength=len(factors)) > 0
-        factors.copy_(std * noise * rated[:, None])
+        factors.copy_(std * noise * rated[side][:, None])
+
+def _rated(ratings):
+    "Which users and which items have a rating: a dict of two bool tensors."
+    return dict(user=torch.bincount(ratings.users, minlength=ratings.n_users) > 0,
+                item=torch.bincount(ratings.items, minlength=ratings.n_items) > 0)
 
 # %% ../nbs/02_model.ipynb #42660159
 @patch
@@ -535,6 +539,21 @@ def from_state(cls:MatrixFactorization,
     model.feature_names = dict(feature_names)
     model.load_state_dict(state)
     model._check_features()
+    return model
+
+@patch(cls_method=True)
+def from_sums(cls:MatrixFactorization,
+              about,                  # has `user_ids`, `item_ids`, `movies` and `rating_range`
+              mean:float, unit:float, # of the ratings: mean and standard deviation
+              rated:dict,             # 'user' and 'item': which rows have a rating, bool
+              k:int, seed:int=0,
+              init_std:float=0.05):
+    "The model that ratings with these sums begin with, where no process holds them all (lesson 17)."
+    model = cls.__new__(cls)
+    nn.Module.__init__(model)
+    model._describe(about.user_ids, about.item_ids, about.movies, about.rating_range)
+    model._allocate(int(k))
+    model._start(mean, unit, rated, int(seed), float(init_std))
     return model
 
 @patch

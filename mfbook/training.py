@@ -231,12 +231,16 @@ def standardized(model, unit):
 def regularization_priors(model, train, reg, bias_reg, per_rating):
     "What the regularization says of a row before its first rating: a dict of two `Prior`s, 'user' and 'item'."
     regs = bias_regs(train, bias_reg, per_rating)
+    return priors_of(model.k, rating_unit(train), reg, regs, per_rating)
+
+def priors_of(k, unit, reg, regs, per_rating):
+    "The same from the ratings' standard deviation `unit`, and the regularization of each side's biases."
     kind = dict(dtype=torch.float32, device='cpu')
-    of_factors = [float(reg)*rating_unit(train)]*model.k      # in units of the ratings
+    of_factors = [float(reg)*unit]*k      # in units of the ratings
     priors = {}
     for side in SIDES:
         precision = torch.tensor([*of_factors, float(regs[side])], **kind)
-        priors[side] = Prior(torch.zeros(model.k + 1, **kind), precision.diag(), per_rating)
+        priors[side] = Prior(torch.zeros(k + 1, **kind), precision.diag(), per_rating)
     return priors
 
 FEWEST_STEPS = 1000     # of a run, if the ratings are many enough

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import math
 import torch
 from torch.nn.functional import embedding_bag
-from .als import (ALSSolver, RowPrior, arrange, both_sides, cg_rows, cholesky, each_chunk,
+from .als import (ALSSolver, Alone, RowPrior, arrange, both_sides, cg_rows, cholesky, each_chunk,
                         exact_rows, gram, lookup_table)
 from .gibbs import (ALS_START, LEAST_NOISE, known_of, leave_prior, overall_precision, prior_given_rows,
                           told)
@@ -39,6 +39,8 @@ FEWEST_ROWS = 4           # but no fewer than these
 
 class ActivityBins:
     "One side's rows by their number of ratings: 1, 2-3, 4-7, ... and a sample of each bin's rows."
+    ranks = Alone()
+
     def __init__(self, row_codes, col_codes, n_rows, n_cols, most=SAMPLED_ROWS):
         count = torch.bincount(row_codes, minlength=n_rows)
         self.rated = count > 0                               # (n_rows,)
@@ -100,8 +102,9 @@ def covariances(self:ActivityBins, table, precision, noise_variance, add):
     bins = self.bins[self.sample]
     B = len(self.sizes)
     total = torch.zeros(B, d, d).index_add_(0, bins, covariance)
-    n = torch.bincount(bins, minlength=B).clamp(min=1)
-    return total/n[:, None, None]
+    n = torch.bincount(bins, minlength=B)
+    total, n = self.ranks.total([total, n])
+    return total/n.clamp(min=1)[:, None, None]
 
 @patch
 def total(self:ActivityBins, covariances): # (B, d, d)
@@ -130,9 +133,10 @@ def ratings_by_bin(side,   # a `Side`
 def mean_prior(rows,        # (n, d) means of rows [factors, bias]
                unit:float,  # the ratings' standard deviation
                features,    # (n, f) what is known of each row, the first of them 1
-               covariance): # (d, d) the sum of the rows' covariances
+               covariance,  # (d, d) the sum of the rows' covariances
+               total=list): # as in `prior_given_rows`
     "The mean of what lesson 10's `draw_prior` draws: weights (f, d) and precision (d, d)."
-    given = prior_given_rows(rows, unit, features, covariance.numpy())
+    given = prior_given_rows(rows, unit, features, covariance.numpy(), total)
     weights = torch.from_numpy(given.mean)
     precision = torch.from_numpy(given.df*given.scale)
     return weights.float(), precision.float()
@@ -150,6 +154,8 @@ class PartialStart(NamedTuple):
 # %% ../nbs/11_variational.ipynb #664324f8
 class VariationalSolver:
     "Bell curves in place of draws: the model holds the rows' means, and each bin has a covariance."
+    ranks = Alone()
+
     @float32_on_cpu()
     def __init__(self,
                  model:MatrixFactorization, # the model to fill; starts from its users
@@ -173,12 +179,15 @@ class VariationalSolver:
         if not isinstance(start, PartialStart):
             self.als = ALSSolver(model, train, **ALS_START, cg_steps=cg_steps, sides=self.sides)
 
-        # the state; none of its tensors is ever changed in place
-        self.noise_variance = self.rating_unit**2
         self._share_covariances(train, ActivityBins)
-        self.rows_before = {side: model.rows(side) for side in SIDES}   # as the last sweep left them
+        self._begin_at_zero()
+
+    def _begin_at_zero(self):
+        "The state before the first sweep. None of its tensors is ever changed in place."
+        self.noise_variance = self.rating_unit**2
+        self.rows_before = {side: self.model.rows(side) for side in SIDES}   # as the last sweep left them
         self.als_sweeps = 0
-        self.sweeps = 0                                                 # of variational Bayes
+        self.sweeps = 0                                                      # of variational Bayes
 
 # %% ../nbs/11_variational.ipynb #b32f94f8
 #| code-fold: true
@@ -229,14 +238,15 @@ def update_side(self:VariationalSolver, side:str) -> float:
     if self.cg_steps is None:
         rows, squared = exact_rows(self.sides[side], table, prior, add=add)
     else:
-        start = self.model.rows(side)
+        start = self.model.rows(side)[self.ranks.own(side)]
         rows, squared = cg_rows(self.sides[side], table, prior, start, self.cg_steps, add=add)
-    self.model.put_rows(side, rows)
+    self.model.put_rows(side, self.ranks.exchange(side, rows))
+    squared, = self.ranks.total([squared.sum()])
 
     P = prior.precision
     self.covariances[side] = self.bins[side].covariances(table, P, self.noise_variance, add)
     self.noise_variance = self._expected_square(side, squared, P)
-    return squared.sum().item()/self.n_ratings
+    return squared.item()/self.n_ratings
 
 # %% ../nbs/11_variational.ipynb #cacbfa59
 @patch
@@ -257,9 +267,9 @@ def _update_prior(self:VariationalSolver, side):
     "The prior of one side given its rows, which the model gets, too: a `RowPrior`."
     bins, features = self.bins[side], self.known[side].table
     known = features[bins.rated]
-    rows = self.model.rows(side)[bins.rated]
+    rows = self.model.rows(side)[self.ranks.own(side)][bins.rated]
     covariance = bins.total(self.covariances[side])
-    weights, precision = mean_prior(rows, self.rating_unit, known, covariance)
+    weights, precision = mean_prior(rows, self.rating_unit, known, covariance, self.ranks.total)
 
     # In the normal equations a rating counts 1, so precisions are in units of 1/noise_variance.
     overall = overall_precision(known, weights, precision)
@@ -286,14 +296,14 @@ def extrapolate(self:VariationalSolver, side:str) -> None:
 def _expected_square(self:VariationalSolver, side, squared, P):
     """The expected square of a rating's error, which is the noise's variance.
 
-    `squared` (n_rows,) has the covariances of the other side in it. A row's own covariance S adds
+    `squared`, the sum over all rows, has the covariances of the other side in it. A row's own covariance S adds
     trace(S G), where G is its Gram matrix. Since S = variance * inverse(G + P), with the prior
     precision P, that is variance*d - trace(S P).
     """
     S = self.covariances[side]
     trace = (S*P).sum((1, 2))
     own = self.noise_variance*len(P) - trace           # (B,)
-    total = squared.sum() + (self.bins[side].sizes*own).sum()
+    total = squared + (self.bins[side].sizes*own).sum()
     return max((total/self.n_ratings).item(), self.least_variance)
 
 @patch

@@ -393,6 +393,25 @@ def test_without_words_it_shows_the_help(run):
     status, out, err = run()
     assert (status, out) == (2, '') and err.startswith('usage: mfbook')
 
+# ---- data shard
+
+def test_data_shard_writes_what_lesson_17_reads(run, ratings, tmp_path):
+    from mfbook.distributed import own_shards, read_index
+    status, out, _ = run('data', 'shard', 'sample', '--shards', '3', '--out', tmp_path/'s')
+    assert status == 0 and out.startswith(f'{len(ratings):,} ratings in 3 shards in {tmp_path}/s. To fit them: torchrun ')
+    index = read_index(tmp_path/'s')
+    read = [torch.cat(column) for column in list(zip(*own_shards(index, slice(0, ratings.n_users), 0., 0)))[:3]]
+    order = torch.argsort(ratings.users, stable=True)
+    assert all(torch.equal(a, b[order]) for a, b in zip(read, (ratings.users, ratings.items, ratings.values)))
+    assert json.loads(run('data', 'shard', 'sample', '--out', tmp_path/'s', '--json')[1]) == dict(folder=f'{tmp_path}/s', ratings=len(ratings), shards=3)
+
+def test_data_shard_needs_a_place_and_reads_tables(run, tmp_path):
+    assert run('data', 'shard', 'sample')[0] == 2
+    table = tmp_path/'books.csv'
+    table.write_text('who;what;stars\nann;x;1\nbob;y;3\nbob;x;2\n')
+    status, out, _ = run('data', 'shard', table, '--out', tmp_path/'s', '--user-column', 'who', '--item-column', 'what', '--rating-column', 'stars')
+    assert status == 0 and out.startswith('3 ratings in ')
+
 # ---- help
 
 COMMANDS = ['fit', 'evaluate', 'recommend', 'similar', 'data']
@@ -437,7 +456,8 @@ def test_help_needs_no_torch(script, how):
 
 @pytest.mark.parametrize('argv, line, is_it', [
     (['/usr/bin/mfbook', 'fit'], ['python3', '/usr/bin/mfbook', 'fit'], True), (['-m', 'fit'], ['python3', '-m', 'mfbook', 'fit'], True),
-    (['-m'], ['python3', '-m', 'pytest', 'mfbook'], False), (['-c', '-m', 'mfbook'], ['python3', '-c', 'x', '-m', 'mfbook'], False),
+    (['-m'], ['python3', '-m', 'pytest', 'mfbook'], False), (['-m', 'fit'], ['python3', '-u', '-m', 'mfbook.distributed', 'fit'], True),
+    (['-c', '-m', 'mfbook'], ['python3', '-c', 'x', '-m', 'mfbook'], False),
     (['book.py', '-m', 'mfbook'], ['python3', 'book.py', '-m', 'mfbook'], False), ([''], ['python3'], False), ([], [], False)])
 def test_only_the_command_waits_with_the_lessons(monkeypatch, argv, line, is_it):
     monkeypatch.setattr(sys, 'argv', argv)

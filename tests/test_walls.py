@@ -207,6 +207,7 @@ PUBLIC = {
     'scale': 'Synthetic synthetic_ratings start_on_parts',
     'compiled': 'CompiledSGDSolver fit_compiled_sgd MeanFieldSolver fit_mean_field CompiledImplicitALSSolver '
                 'fit_compiled_implicit_als',
+    'distributed': 'write_shards RankFit fit_distributed',
     'cli': 'main',
 }
 
