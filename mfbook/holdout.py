@@ -197,7 +197,12 @@ def _variance_between(values, # (n,) float64 ratings
     overall = _Overall(len(values), values.sum(), values.square().sum(), values.var(correction=0).item())
     return _variance_of_sums(sums, counts, overall)
 
-_Overall = namedtuple('_Overall', 'n total squares variance')     # number, sum, sum of squares of all ratings
+class _Overall(NamedTuple):
+    "Number, sum, sum of squares and variance of all ratings."
+    n: int
+    total: float
+    squares: float
+    variance: float
 
 def _variance_of_sums(sums, counts, overall):
     "The same from the sum of each group's ratings: (n_groups,) float64."
