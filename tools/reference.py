@@ -46,7 +46,8 @@ TASKS = [
          'MatrixFactorization Row Prior'),
     Task('fit', 'Fit a model', 'Every method of the book: each fills the same model and returns a History',
          'fit_variational fit_als fit_sgd fit_gibbs fit_biases fit_biases_koren fit_implicit_als fit_bpr ease '
-         'fit_compiled_sgd fit_mean_field fit_compiled_implicit_als start_on_parts History Draws effective_size'),
+         'fit_compiled_sgd fit_mean_field fit_compiled_implicit_als fit_distributed start_on_parts '
+         'History Draws effective_size'),
     Task('tune', 'Choose settings', 'Fit many settings and rank them by validation error',
          'cross_validate tune tune_sgd tune_als tune_biases regularization_grid bias_regularization'),
     Task('evaluate', 'Measure errors and lists', 'RMSE and MAE, intervals, slices, calibration, lists',
@@ -61,7 +62,8 @@ TASKS = [
          'Features genres years columns who_rated_what activity averages tags combine'),
     Task('solvers', 'Drive a solver yourself', 'The loop, the solvers it runs, and the parts they are made of',
          'fit BiasSolver SGDSolver ALSSolver GibbsSolver VariationalSolver ImplicitALSSolver BPRSolver CompiledSGDSolver '
-         'MeanFieldSolver CompiledImplicitALSSolver adam sgd closed_form compiled OptimizerStep cosine constant '
+         'MeanFieldSolver CompiledImplicitALSSolver RankFit write_shards adam sgd closed_form compiled '
+         'OptimizerStep cosine constant '
          'batches penalized_loss penalty_of Penalty'),
     Task('command', 'Work from a shell', 'The command mfbook, called from Python', 'main')]
 
