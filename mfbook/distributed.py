@@ -824,13 +824,16 @@ def _parser():
     fit.add_argument('--method', choices=list(METHODS), default='als')
     fit.add_argument('--k', type=_whole_from(0), default=32, help='latent factors (default: 32)')
     fit.add_argument('--sweeps', type=_whole_from(1), help='at most (default: 20, and 150 of gibbs)')
-    fit.add_argument('--patience', type=_whole_from(1), default=5, help='sweeps without a better validation RMSE (default: 5)')
-    fit.add_argument('--valid', type=_share_of, default=0.1, metavar='SHARE', help='of the ratings, held out to stop by (default: 0.1)')
+    fit.add_argument('--patience', type=_whole_from(1), default=5,
+                     help='sweeps without a better validation RMSE (default: 5)')
+    fit.add_argument('--valid', type=_share_of, default=0.1, metavar='SHARE',
+                     help='of the ratings, held out to stop by; 0: none (default: 0.1)')
     fit.add_argument('--seed', type=_whole_from(0), default=0)
     fit.add_argument('--exchange', choices=['all', 'asked'], default='all', help='all rows, or those that a rank needs')
     fit.add_argument('--out', type=Path, default=Path('model.safetensors'), metavar='FILE', help='of the model')
     fit.add_argument('--checkpoint', metavar='FILE', help='written after every sweep, to go on from')
-    fit.add_argument('--timeout', type=float, default=300., metavar='SECONDS', help='to wait for another rank (default: 300)')
+    fit.add_argument('--timeout', type=float, default=300., metavar='SECONDS',
+                     help='to wait for another rank (default: 300)')
     fit.add_argument('--json', action='store_true', help='print the result as JSON')
     shard = commands.add_parser('shard', help='write ratings into files of which each process reads its part')
     shard.set_defaults(run=lambda args: print(shard_data(args.data, args.out, args.shards)))
