@@ -27,7 +27,7 @@ from .holdout import bias_reg_of_sums
 from .model import SIDES, MatrixFactorization, check_whole
 from .movielens import cache_folder, load_ratings
 from .ratings import Ratings, load_sample
-from .runs import (Run, check_sum, fingerprint, float32_on_cpu, loop_over, plain, read_tensors,
+from .runs import (History, Run, check_sum, fingerprint, float32_on_cpu, loop_over, plain, read_tensors,
                          show_progress, write_checkpoint, write_tensors)
 from .scale import MOVIELENS_32M, synthetic_ratings
 from .training import priors_of
@@ -199,10 +199,11 @@ def numbers(self:Ranks, side, rng):
 
 # %% ../nbs/17_distributed.ipynb #624a3c1c
 @float32_on_cpu()
-def write_shards(ratings,       # `Ratings`
-                 folder,        # a new folder, or one with older shards, which are replaced
-                 shards:int=32, # number of files
-                 name=None):    # what the data are called; None: a checksum of them
+def write_shards(ratings:Ratings, # to write
+                 folder:str|Path, # a new folder, or one with older shards, which are replaced
+                 shards:int=32,   # number of files
+                 name:str=None    # what the data are called; None: a checksum of them
+                ) -> Path:
     "Write ratings user after user into some files, so that each process can read its own part. Returns the folder."
     check_whole('shards', shards, 1)
     folder = Path(folder)
@@ -641,11 +642,11 @@ def _about(share):
 class RankFit(NamedTuple):
     "What `fit_distributed` gives each rank."
     model: MatrixFactorization # whole on rank 0
-    history: object            # a `History`
+    history: History           # of the fit, the same on each rank
     about: dict                # of this rank: ratings, rows, megabytes received and held
 
 @float32_on_cpu()
-def fit_distributed(folder,               # that `write_shards` wrote
+def fit_distributed(folder:str|Path,      # that `write_shards` wrote
                     method:str='als',     # or 'variational' or 'gibbs'
                     k:int=32,             # latent factors
                     sweeps:int=None,      # passes over the ratings, at most; None: 20, and 150 of Gibbs
@@ -653,8 +654,9 @@ def fit_distributed(folder,               # that `write_shards` wrote
                     patience:int|None=5,  # sweeps without a better validation RMSE; None: run them all
                     seed:int=0,           # of all that is left to chance
                     only_asked:bool=False,# exchange only the rows that each rank needs, or all
-                    checkpoint=None,      # a file on rank 0, to resume from and to write after every sweep
-                    progress:bool=None):  # a progress bar on rank 0? None: where a person is watching
+                    checkpoint:str|Path=None, # a file on rank 0, to resume from and to write after every sweep
+                    progress:bool=None    # a progress bar on rank 0? None: where a person is watching
+                   ) -> RankFit:
     """Fit one model by all processes of a `torch.distributed` group, each of which calls this.
 
     Returns a `RankFit`; the model is whole on rank 0. `RankError` if something is wrong on any rank."""

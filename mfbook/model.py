@@ -543,11 +543,11 @@ def from_state(cls:MatrixFactorization,
 
 @patch(cls_method=True)
 def from_sums(cls:MatrixFactorization,
-              about,                  # has `user_ids`, `item_ids`, `movies` and `rating_range`
+              about:object,           # has `user_ids`, `item_ids`, `movies` and `rating_range`
               mean:float, unit:float, # of the ratings: mean and standard deviation
               rated:dict,             # 'user' and 'item': which rows have a rating, bool
               k:int, seed:int=0,
-              init_std:float=0.05):
+              init_std:float=0.05) -> 'MatrixFactorization':
     "The model that ratings with these sums begin with, where no process holds them all (lesson 17)."
     model = cls.__new__(cls)
     nn.Module.__init__(model)
