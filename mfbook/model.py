@@ -547,7 +547,7 @@ def from_sums(cls:MatrixFactorization,
               mean:float, unit:float, # of the ratings: mean and standard deviation
               rated:dict,             # 'user' and 'item': which rows have a rating, bool
               k:int, seed:int=0,
-              init_std:float=0.05) -> 'MatrixFactorization':
+              init_std:float=0.05) -> MatrixFactorization:
     "The model that ratings with these sums begin with, where no process holds them all (lesson 17)."
     model = cls.__new__(cls)
     nn.Module.__init__(model)
