@@ -859,7 +859,6 @@ def main(words:list=None): # what follows the module's name on the command line;
     if line: print('mfbook:', ' '.join(line.split()), file=sys.stderr, flush=True)
     return 1
 
-# %% ../nbs/17_distributed.ipynb #58e8499a
+# %% ../nbs/17_distributed.ipynb #7b845bba
 if __name__ == '__main__' and '__file__' in globals():      # the command, not this notebook
-    import_module('mfbook').import_lessons()
     sys.exit(import_module('mfbook.distributed').main())

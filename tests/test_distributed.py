@@ -391,7 +391,7 @@ def test_sizes_of_synthetic_data():
 
 # ---- killed, standing still, resumed
 
-FIT = ['--valid', '0', '--k', '4', '--sweeps', '150', '--seed', '2']
+FIT = ['--valid', '0', '--k', '4', '--sweeps', '40', '--seed', '2']
 
 def wait_for(path, seconds=60):
     end = time.monotonic() + seconds
@@ -414,7 +414,7 @@ def test_a_rank_that_is_killed_ends_the_job_and_other_ranks_go_on_from_its_check
     assert said.startswith('mfbook: rank 0: rank 1 is gone, or did not answer') and f'What is done is in {tmp_path}/c' in said
     assert {path.name for path in tmp_path.iterdir() if 'results' not in path.name} == {'c'}
     done = len(read_checkpoint(tmp_path/'c')['rows'])
-    assert 0 < done < 150
+    assert 0 < done < 40
 
     assert start(3, 'command', *words).results() == [0, 0, 0]
     assert not (tmp_path/'c').exists()
@@ -455,8 +455,8 @@ def test_torchrun_restarts_and_ends_at_the_same_factors(group, folder, tmp_path)
         out, err = run.communicate(timeout=120)
     assert run.returncode == 0, err
     assert 'exitcode: -9' in err
-    assert out.count('holds sweep 150') == 1           # rank 0 alone prints
-    expected = group(2, 'fit', folder, dict(sweeps=150, seed=2))[0]['rows']
+    assert out.count('holds sweep 40') == 1           # rank 0 alone prints
+    expected = group(2, 'fit', folder, dict(sweeps=40, seed=2))[0]['rows']
     model = MatrixFactorization.load(tmp_path/'m')
     for side in SIDES: assert torch.equal(model.rows(side), expected[side])
 
@@ -484,7 +484,7 @@ NAMESPACES = dict(mfbook0='10.77.0.1', mfbook1='10.77.0.2')
 
 @pytest.fixture
 def two_machines():
-    "Two network namespaces, as far apart as two cities: 10 milliseconds each way."
+    "Two network namespaces; where the kernel has netem, as far apart as two cities: 10 milliseconds each way."
     def ip(words): subprocess.run(['ip', *words.split()], check=True, capture_output=True)
     try:
         for name in NAMESPACES: ip(f'netns add {name}')
@@ -492,7 +492,7 @@ def two_machines():
         for n, (name, address) in enumerate(NAMESPACES.items()):
             ip(f'-n {name} addr add {address}/24 dev veth{n}')
             for device in ('lo', f'veth{n}'): ip(f'-n {name} link set {device} up')
-            subprocess.run(['ip', 'netns', 'exec', name, *f'tc qdisc add dev veth{n} root netem delay 10ms'.split()], check=True, capture_output=True)
+            subprocess.run(['ip', 'netns', 'exec', name, *f'tc qdisc add dev veth{n} root netem delay 10ms'.split()], capture_output=True)
     except (OSError, subprocess.CalledProcessError) as error: pytest.skip(f'no network namespaces here: {error}')
     else: yield
     finally:
@@ -500,16 +500,16 @@ def two_machines():
 
 @pytest.mark.skipif(not os.environ.get('MFBOOK_FULL') or os.geteuid() != 0 or not shutil.which('ip') or not shutil.which('tc'),
                     reason='needs root, ip and tc, and MFBOOK_FULL=1')
-def test_two_machines_with_a_delay_between_them(two_machines, group, folder, tmp_path):
+def test_two_machines(two_machines, group, folder, tmp_path):
     runs = []
     for n, name in enumerate(NAMESPACES):
         (tmp_path/name).mkdir()
         words = ['ip', 'netns', 'exec', name, sys.executable, '-m', 'torch.distributed.run', '--nnodes', '2', '--nproc-per-node', '1',
-                 '--rdzv-backend', 'c10d', '--rdzv-id', 'x', '--rdzv-endpoint', '10.77.0.1:29400', '--local-addr', NAMESPACES[name],
+                 '--rdzv-backend', 'c10d', '--rdzv-id', 'x', '--rdzv-endpoint', '10.77.0.1:29400', '--rdzv-conf', f'is_host={1 - n}', '--local-addr', NAMESPACES[name],
                  '-m', 'mfbook.distributed', 'fit', str(folder), '--valid', '0', '--k', '4', '--sweeps', '4', '--out', 'm']
         environment = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(root), 'GLOO_SOCKET_IFNAME': f'veth{n}'}
         runs.append(subprocess.Popen(words, cwd=tmp_path/name, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
-    said = [run.communicate(timeout=120) for run in runs]
+    said = [run.communicate(timeout=60) for run in runs]
     assert [run.returncode for run in runs] == [0, 0], said
     written = [tmp_path/name/'m' for name in NAMESPACES if (tmp_path/name/'m').exists()]
     assert len(written) == 1                # by rank 0
