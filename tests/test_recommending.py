@@ -355,7 +355,7 @@ def test_too_little_for_a_map():
 def test_labels_overlap_neither_each_other_nor_a_dot_and_stay_inside():
     g = torch.Generator().manual_seed(0)
     places = torch.randn(120, 2, generator=g)
-    ax = plot_map(places, [f'A film with the number {i}' for i in range(120)])
+    ax = plot_map(places, [f'A film with the number {i}' for i in range(120)], plt.subplots(figsize=(7, 6))[1], size=7)
     boxes, frame = [t.get_window_extent() for t in ax.texts], ax.get_window_extent()
     dots = ax.transData.transform(places.numpy())
     assert 20 < len(boxes) < 120
@@ -365,7 +365,8 @@ def test_labels_overlap_neither_each_other_nor_a_dot_and_stay_inside():
     plt.close('all')
 
 def test_the_first_films_are_named_first():
-    ax = plot_map(torch.tensor([[0., 0], [0, 0], [0, 0], [-3, 1], [3, -1]]), ['first', 'second', 'third', 'left', 'right'])
+    ax = plot_map(torch.tensor([[0., 0], [0, 0], [0, 0], [-3, 1], [3, -1]]), ['first', 'second', 'third', 'left', 'right'],
+                  plt.subplots(figsize=(7, 6))[1], size=7)
     assert {t.get_text(): t.get_ha() for t in ax.texts} == {'first': 'left', 'second': 'right', 'left': 'left', 'right': 'left'}
     plt.close('all')
 
