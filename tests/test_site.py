@@ -380,7 +380,7 @@ def test_wide_things_on_a_phone(browser, base):
         figure, button = page.locator('main .cell-output-display svg').first, page.locator('.figure-button').first
         small = figure.bounding_box()['width']
         button.click()
-        assert page.locator('dialog svg').bounding_box()['width'] > 1.5*small
+        assert page.locator('dialog svg').bounding_box()['width'] > 1.25*small
         page.keyboard.press('Escape')
         assert page.locator('dialog').count() == 0 and figure.bounding_box()['width'] == small
         wide = page.locator('main pre').evaluate_all('all => all.filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.tabIndex)')
@@ -391,7 +391,7 @@ def test_a_newer_version_is_told_of(browser, base, published, told):
     "By the file `version.json` beside the site. 0.10 is newer than 0.2."
     with Visit(browser, base) as v:
         v.page.route('**/version.json', lambda route: route.fulfill(json=dict(version=published, address='https://example.org/')))
-        page = v.open('reference/als.html')
+        page = v.open('reference/fit.html')
         assert page.locator('.newer').count() == told
         if told: assert f'version {cfg.version}' in page.locator('.newer').inner_text() and 'Version 0.10.0 is out' in page.locator('.newer').inner_text()
         assert v.faults == []
