@@ -85,13 +85,15 @@ def run_all(names, n, rounds, path, threads):
                 failed += subprocess.run(command, env=scale.environment(threads)).returncode != 0
     return failed
 
+def rows_at(n=scale.FULL, path=PATH): return [row for row in read_rows(path) if row['shape'] == n]
+
 def time_to(row, error, clock=0):
     "Seconds of a row (1: processor seconds) until its validation RMSE was `error`; NaN if never."
     return next((step[clock] for step in row['log'] if step[2] and step[2] <= error), float('nan'))
 
 def table(n, path=PATH, known=None):
     "Each method's seconds to three marks, in all rounds, and times the peer's in the same round."
-    rows = [row for row in read_rows(path) if row['shape'] == n]
+    rows = rows_at(n, path)
     if known is None: known = best_known(n, path)
     peers = {row['turn']: row for row in rows if row['name'] == PEER}
     found = []
@@ -110,15 +112,17 @@ def table(n, path=PATH, known=None):
     return frame, short.agg(['median', 'min'])
 
 def summary(n=scale.FULL, path=PATH):
-    "Medians over the rounds: a row a method. Seconds are of the clock; `times Cornac` is within a round."
+    "Medians over the rounds: a row a method. Seconds are of the clock; `times Cornac` compares within a round."
     pairs, _ = table(n, path)
     best = best_of_all(n, path)
     found = {}
     for name, rows in pairs.groupby('name', sort=False):
         to_1, to_best = (rows[rows['mark'] == mark] for mark in ('to 1%', "to the peer's best"))
         near = rows[rows['mark'] == 'to 0.03%']
-        found[name] = {'best RMSE': best[name], 'to 1% (s)': to_1.wall.median(), 'times Cornac': to_1.ratio.median(),
-                       "to Cornac's best (s)": to_best.wall.median(), 'times Cornac ': to_best.ratio.median(),
+        found[name] = {'best RMSE': best[name],
+                       'to 1% (s)': to_1.wall.median(), 'to 1%, times Cornac': to_1.ratio.median(),
+                       "to Cornac's best (s)": to_best.wall.median(),
+                       "to Cornac's best, times Cornac": to_best.ratio.median(),
                        'to 0.03% (s)': near.wall.median(), 'prepare (s)': rows.prepare.median(),
                        'a pass (CPU s)': rows.pass_cpu.median(), 'peak MB': rows.peak_mb.median()}
     return pd.DataFrame(found).T
@@ -134,8 +138,7 @@ def growth(name='mean field', small=1_000_000, n=scale.FULL, path=PATH):
 def best_of_all(n=scale.FULL, path=PATH):
     "The lowest validation RMSE of each method: a Series."
     found = {}
-    for row in read_rows(path):
-        if row['shape'] != n: continue
+    for row in rows_at(n, path):
         lowest = min(step[2] for step in row['log'] if step[2])
         found[row['name']] = min(lowest, found.get(row['name'], lowest))
     return pd.Series(found, dtype=float)
@@ -147,7 +150,7 @@ def best_known(n=scale.FULL, path=PATH):
 
 def one_round(n=scale.FULL, path=PATH):
     "The logs of the last round that is complete: a dict of name -> [[wall seconds, processor seconds, RMSE], ...]."
-    rows = [row for row in read_rows(path) if row['shape'] == n]
+    rows = rows_at(n, path)
     names = {row['name'] for row in rows}
     last = max(turn for turn in {row['turn'] for row in rows}
                if {row['name'] for row in rows if row['turn'] == turn} == names)

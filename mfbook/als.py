@@ -431,7 +431,7 @@ def cg_rows(side, table, prior,
     def solve(A, b, at): return solve_cg(A, b, start[at], steps)
     return update_rows(side, table, prior, solve, add=add)
 
-# %% ../nbs/09_als.ipynb #5eeb0a72
+# %% ../nbs/09_als.ipynb #5eeb0a7e
 #| code-fold: true
 #| code-summary: "Show Alone, which lesson 17 replaces"
 class Alone:

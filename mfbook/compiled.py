@@ -851,6 +851,7 @@ class CompiledImplicitALSSolver(ImplicitALSSolver):
                  reg:float=0.01,              # L2 regularization, as in `fit_implicit_als`
                  reg_exp:float=1.,            # from 0, the same for all rows, to 1, in proportion to their weight
                  cg_steps:int=2):             # conjugate gradient steps from the old rows
+        check_whole('cg_steps', cg_steps, 1)      # there are no exact rows here
         super().__init__(model, train, unobserved_weight, reg, reg_exp, cg_steps)
 
     def _arrange(self, events):

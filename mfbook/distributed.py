@@ -206,6 +206,7 @@ def write_shards(ratings:Ratings, # to write
                 ) -> Path:
     "Write ratings user after user into some files, so that each process can read its own part. Returns the folder."
     check_whole('shards', shards, 1)
+    if not len(ratings): raise ValueError('there are no ratings to write.')
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder/INDEX).unlink(missing_ok=True)         # until all is written there is no index
@@ -660,6 +661,9 @@ def fit_distributed(folder:str|Path,      # that `write_shards` wrote
     """Fit one model by all processes of a `torch.distributed` group, each of which calls this.
 
     Returns a `RankFit`; the model is whole on rank 0. `RankError` if something is wrong on any rank."""
+    if not dist.is_initialized():
+        raise RuntimeError('no processes have met yet. Start the program by torchrun, and call fit_distributed within '
+                           '`with process_group():`.')
     if method not in METHODS: raise ValueError(f'method is {method!r}; give one of {", ".join(METHODS)}.')
     check_whole('k', k, 0)
     if sweeps is None: sweeps = USUAL_SWEEPS[method]

@@ -345,6 +345,9 @@ FAR_ALONG = 4            # sweeps that such a start stands for: extrapolation be
 @patch
 def _take_over_users(self:VariationalSolver, covariances):
     "Both sides' rows are known: find the covariances that go with them."
+    if covariances.shape != self.covariances['user'].shape:
+        raise ValueError('the start was made with other ratings: its users\' covariances have the shape '
+                         f'{tuple(covariances.shape)}, and {tuple(self.covariances["user"].shape)} is needed.')
     self.covariances['user'] = covariances
     self.sweeps = FAR_ALONG
     for side in FOUND_TWICE:

@@ -1,5 +1,5 @@
 "Every notebook runs from top to bottom, is clean, and has the shape of a lesson."
-import ast, io, multiprocessing, os, re
+import ast, io, json, multiprocessing, os, re
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import redirect_stderr
 from pathlib import Path
@@ -122,6 +122,12 @@ def test_what_is_folded_says_what_it_is(path):
         if folded or not code or flags(c) & {'hide', 'exports', 'exporti', 'default_exp', 'echo:', 'eval:'}: continue
         assert not re.match(r'(import|from) ', code[0]), f'cell {c.idx_} begins with an import: fold it away'
         assert 'test_fail' not in c.source or len(code) <= FEW, f'cell {c.idx_} shows many refusals: fold it away'
+
+@pytest.mark.parametrize('path', **every)
+def test_each_cell_has_an_id_of_its_own(path):
+    "Two versions of a notebook are merged cell by cell, by their ids."
+    ids = [c['id'] for c in json.loads(path.read_text(encoding='utf-8'))['cells']]
+    assert len(set(ids)) == len(ids), {i for i in ids if ids.count(i) > 1}
 
 # ---- the lesson's shape
 
