@@ -20,7 +20,7 @@ from mfbook.implicit import ImplicitALSSolver, events_from_ratings
 from mfbook.model import OTHER, SIDES, MatrixFactorization
 from mfbook.ratings import Ratings, load_sample
 from mfbook.runs import fit_sgd
-from mfbook.variational import fit_variational
+from mfbook.variational import VariationalSolver, fit_variational
 
 root = Path(__file__).resolve().parent.parent
 
@@ -273,6 +273,20 @@ def test_lesson_11_goes_on_from_it():
         first[with_users] = history.rows[0]['valid']
     assert first[True] < min(before, first[False]) - .001
 
+def test_whole_covariances_are_found_for_rows_taken_over(some):
+    "Mean field has variances alone; the numbers of a row vary together."
+    model = MatrixFactorization(some, k=4)
+    mean_field = MeanFieldSolver(model, some)
+    for _ in range(4): mean_field.sweep()
+    start = mean_field.partial_start()
+    solver = VariationalSolver(model, some, cg_steps=3, start=start)
+    solver.begin(start)
+    found = solver.covariances['item']
+    beside = found - torch.diag_embed(found.diagonal(dim1=1, dim2=2))
+    assert not (start.covariances - torch.diag_embed(start.covariances.diagonal(dim1=1, dim2=2))).any()
+    assert beside.abs().amax() > .01*found.abs().amax()
+    assert torch.linalg.eigvalsh(found).min() > 0 and solver.sweeps > 1
+
 def test_users_of_other_ratings_are_not_taken_over(some):
     model = MatrixFactorization(some, k=4)
     start = MeanFieldSolver(model, some).partial_start()
@@ -376,6 +390,15 @@ def test_clicks_with_many_steps_are_solved_exactly(counted):
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
     for side in ('user', 'item'):
         torch.testing.assert_close(models[1].rows(side), models[0].rows(side), atol=2e-3, rtol=0)
+
+def test_rows_without_events_become_zero():
+    "As lesson 13's, whatever they were: with a weight of all pairs, zero is best."
+    events = events_from_ratings(load_sample().take(slice(4000)))
+    model = MatrixFactorization(events, k=3)
+    for side in SIDES: model.put_rows(side, 1 + model.rows(side))
+    CompiledImplicitALSSolver(model, events).sweep()
+    none = torch.bincount(events.items, minlength=events.n_items) == 0
+    assert none.any() and not model.rows('item')[none].any() and model.rows('item')[~none].any()
 
 def test_two_steps_of_clicks_are_those_of_lesson_13():
     events = events_from_ratings(load_sample())

@@ -380,6 +380,14 @@ def test_an_interrupted_writing_of_shards_leaves_a_folder_that_is_refused(tmp_pa
     with pytest.raises(OSError, match='the disk is full'): d.write_shards(tiny(30, 9), tmp_path/'t', shards=4)
     with pytest.raises(ValueError, match='index.safetensors is missing'): d.read_index(tmp_path/'t')
 
+def test_an_empty_set_replaces_no_shards(tmp_path):
+    d.write_shards(load_sample(), tmp_path, shards=2)
+    with pytest.raises(ValueError, match='there are no ratings to write'): d.write_shards(load_sample().take(slice(0)), tmp_path)
+    assert len(d.read_index(tmp_path).cuts) == 3 and len(list(tmp_path.glob('shard-*'))) == 2
+
+def test_a_program_that_torchrun_did_not_start(tmp_path):
+    with pytest.raises(RuntimeError, match='Start the program by torchrun'): d.fit_distributed(tmp_path)
+
 def test_shards_are_written_once(tmp_path, monkeypatch):
     folder = d.shard_data('sample', tmp_path/'s', 3)
     assert len(list(folder.glob('shard-*'))) == 3 and d.read_index(folder).name.startswith(f'{len(load_sample())} ratings, checksum ')
