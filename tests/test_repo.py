@@ -150,7 +150,7 @@ def test_the_workflows_run_what_the_book_promises():
     assert job['strategy']['matrix']['python'][0] == cfg.min_python
     runs = lambda job: [s['run'] for s in job['steps'] if 'run' in s]
     assert runs(job)[-2:] == ['make demo', 'make test']
-    assert 'nbdev_docs' in runs(WORKFLOWS['docs']['jobs']['build'])
+    assert runs(WORKFLOWS['docs']['jobs']['build']) == ['make docs'], 'what is published is what test_site.py looks at'
     assert [s['uses'].split('@')[0] for s in WORKFLOWS['docs']['jobs']['deploy']['steps']] == ['actions/deploy-pages']
 
 # ---- commands, and what is committed

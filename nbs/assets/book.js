@@ -61,6 +61,7 @@
   const mark = () => { markWide(); markFigures(); };
   addEventListener("load", mark);
   addEventListener("resize", mark);
+  addEventListener("formulas", markWide);
   document.addEventListener("toggle", markWide, true);
 
   // ---- a newer version of the book: the file version.json beside the site names the newest

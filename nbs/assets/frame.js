@@ -100,6 +100,7 @@
       if (deadline.timeRemaining() < 5) break;      // milliseconds
     }
     if (left.length) requestIdleCallback(setRest);
+    else dispatchEvent(new Event("formulas"));      // book.js looks which ones are wide
   };
   const setFormulas = () => {
     formulas.filter((formula) => formula.getBoundingClientRect().top < innerHeight).forEach(set);
@@ -136,7 +137,7 @@
     return { entries, lessons, known };
   };
   let index = null;
-  const ask = () => (index = index || readIndex());
+  const ask = () => (index = index || readIndex().catch((error) => { index = null; throw error; }));
 
   const wordScore = (entry, word) => {
     const times = entry.body.split(` ${word}`).length - 1;
@@ -219,14 +220,19 @@
     selected = -1;
     field.removeAttribute("aria-activedescendant");
     if (query.length < 2) return show(false);
-    const hits = (await find(query)).slice(0, SHOWN);
-    if (query !== field.value.trim()) return;      // the reader has typed on
-    list.innerHTML = hits.length ? hits.map((hit, i) => row(hit, i, query)).join("")
-      : '<div role="option" aria-disabled="true" aria-selected="false">No page has these words.</div>';
-    show(true);
+    const tell = (html) => { list.innerHTML = html; show(true); };
+    const say = (words) => tell(`<div role="option" aria-disabled="true" aria-selected="false">${words}</div>`);
+    try {
+      const hits = (await find(query)).slice(0, SHOWN);
+      if (query !== field.value.trim()) return;      // the reader has typed on
+      if (hits.length) tell(hits.map((hit, i) => row(hit, i, query)).join(""));
+      else say("No page has these words.");
+    } catch (error) {
+      say("The list of pages did not come. Type on to ask for it again.");
+    }
   };
   field.addEventListener("input", search);
-  field.addEventListener("focus", () => { ask(); if (field.value) search(); });
+  field.addEventListener("focus", () => { ask().catch(() => {}); if (field.value) search(); });
   field.addEventListener("keydown", (e) => {
     const rows = all("a", list);
     if (e.key === "Escape") { show(false); field.value = ""; }
