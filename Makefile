@@ -9,11 +9,12 @@ SPEC    = settings.ini constraints.txt setup.py
 export CHECK = import sys; v = sys.version_info[:2]; v >= (3, 11) or sys.exit('mfbook needs Python 3.11 or newer. \
   $(PYTHON) is %d.%d; name another, as in: make demo PYTHON=python3.12' % v)
 
-.PHONY: help demo test faults fuzz package audit export book docs preview browser readme peers scale ranking clean
+.PHONY: help demo test lessons faults fuzz package audit export book docs preview browser readme peers scale ranking clean
 
 help:
 	@echo 'make demo     install into .venv, then use the command mfbook: fit the ratings that ship, and name films'
 	@echo 'make test     install the development tools as well, and run every test'
+	@echo 'make lessons  run every notebook, with each experiment as often as it stands there (some minutes)'
 	@echo 'make faults   kill fits, saves and copies at a hundred moments each (some minutes)'
 	@echo 'make fuzz     read over ten thousand damaged files and odd tables (some minutes)'
 	@echo 'make package  build the sdist and the wheel into dist/, and check them'
@@ -26,7 +27,7 @@ help:
 	@echo 'make readme   README.md alone'
 	@echo 'make peers    install myFM, Surprise, LensKit and Cornac into .venv-peers, and measure them (an hour)'
 	@echo 'make scale    install Cornac, cmfrec and implicit into .venv-scale, and measure them at 32 million ratings (an hour or two)'
-	@echo 'make ranking  install implicit and LensKit into .venv-ranking, and measure lists of clicks beside them (half an hour)'
+	@echo 'make ranking  install implicit, LensKit and RecTools into .venv-ranking and .venv-rectools, and measure them (an hour)'
 	@echo 'make clean    remove what these commands made, .venv too'
 
 demo: .venv/ready
@@ -35,6 +36,10 @@ demo: .venv/ready
 # Two processes share the files of tests; those that take longest begin first.
 test: .venv/ready-dev
 	@$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# `make test` repeats the experiments of the lessons less often. Two notebooks at a time, with a thread each.
+lessons: .venv/ready-dev
+	@MFBOOK_FULL=1 OMP_NUM_THREADS=1 $(PY) -m pytest tests/test_notebooks.py
 
 faults: .venv/ready-dev
 	@MFBOOK_FULL=1 $(PY) -m pytest tests/test_faults.py
@@ -90,9 +95,12 @@ ranking:
 	@.venv-ranking/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt torch numpy
 	@.venv-ranking/bin/python -m pip install -q --disable-pip-version-check -r benchmarks/ranking-requirements.txt -e .
 	@.venv-ranking/bin/python benchmarks/ranking.py
+	@$(PYTHON) -m venv .venv-rectools
+	@.venv-rectools/bin/python -m pip install -q --disable-pip-version-check -r benchmarks/rectools-requirements.txt -e .
+	@.venv-rectools/bin/python benchmarks/ranking.py
 
 clean:
-	@rm -rf .venv .venv-peers .venv-scale .venv-audit .venv-ranking .demo _docs _proc build dist *.egg-info .pytest_cache .hypothesis nbs/nbdev.yml nbs/reference
+	@rm -rf .venv .venv-peers .venv-scale .venv-audit .venv-ranking .venv-rectools .demo _docs _proc build dist *.egg-info .pytest_cache .hypothesis nbs/nbdev.yml nbs/reference
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A .venv that is already there is kept, with the torch in it: see "torch without a GPU" in the README.

@@ -3,6 +3,7 @@ import ast, io, json, multiprocessing, os, re
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import redirect_stderr
 from pathlib import Path
+from unittest import mock
 
 import pytest, yaml
 from execnb.nbio import nb2str, read_nb
@@ -29,9 +30,32 @@ def flags(cell): return {l[2:].split()[0] for l in cell.source.splitlines() if l
 server = multiprocessing.get_context('forkserver')
 server.set_forkserver_preload(['torch', 'pandas', 'matplotlib.pyplot', 'nbdev.test'])
 
+# Experiments that a lesson repeats, for a spread or a curve, are repeated less often here: each code is run, in less time.
+# `make lessons` runs the notebooks as they stand.
+LESS = {
+    '04_training': {'epochs=5, lr=lr': 'epochs=1, lr=lr', '(5, 9, 13, 20, 30)': '(9, 13)', '(2, 4, 8, 16, 32, 64)': '(4, 64)', 'in (3, 6, 9)': 'in (6,)'},
+    '05_runs': {'factors=0, epochs=10': 'factors=0, epochs=2'},
+    '06_evaluation': {'cross_validate(fit_sgd, ratings, ': 'cross_validate(fit_sgd, ratings, epochs=2, '},
+    '08_newcomers': {'for seed in range(5)': 'for seed in range(2)'},
+    '10_gibbs': {'def run_chain(start, seed, sweeps=150)': 'def run_chain(start, seed, sweeps=70)', 'sizes(150, ': 'sizes(70, '},
+    '13_implicit': {'range(26, 31)': 'range(26, 28)', 'liked_train, epochs=20': 'liked_train, epochs=4'},
+    '16_compiled': {'fit_sgd, (0.003, 0.01, 0.03)': 'fit_sgd, (0.03,)', 'in (26, 27, 28)': 'in (26,)'},
+}
+FULL = bool(os.environ.get('MFBOOK_FULL'))
+
+def lighter(path, **kwargs):
+    "A notebook with the replacements of `LESS`."
+    nb, less = read_nb(path, **kwargs), {} if FULL else LESS.get(Path(path).stem, {})
+    for old, new in less.items():
+        cells = [cell for cell in code_cells(nb) if old in cell.source]
+        assert cells, f'{path}: no cell has {old!r} any more'
+        for cell in cells: cell.source = cell.source.replace(old, new)
+    return nb
+
 def run(path):
     "Execute one notebook; returns the traceback of the cell that failed, or nothing."
-    with redirect_stderr(io.StringIO()) as err: ok, _ = execute(path, skip_flags=cfg.tst_flags.split(), basepath=root)
+    with redirect_stderr(io.StringIO()) as err, mock.patch('nbdev.process.read_nb', lighter):
+        ok, _ = execute(path, skip_flags=cfg.tst_flags.split(), basepath=root)
     return '' if ok else err.getvalue() or 'it failed without a traceback'
 
 def alone(path):
