@@ -1,7 +1,7 @@
-"""Clicks: the book's methods for lists beside implicit and LensKit, on the same splits, with the same metric code;
-writes `ranking.jsonl`.
+"""Clicks: the book's methods for lists beside implicit, LensKit and RecTools, on the same splits, with the same metric
+code; writes `ranking.jsonl`.
 
-    make ranking                                            # its own environment, then the whole run
+    make ranking                                            # their own environments, then the whole run
     MFBOOK_DATA=... python benchmarks/ranking.py            # the runs that are not in ranking.jsonl yet
     python benchmarks/ranking.py --only 'implicit ALS' --data ml-100k
     python benchmarks/ranking.py --table                    # what ranking.jsonl says
@@ -25,7 +25,7 @@ whatever the rating; and everything in the first 100,000 lines of Book-Crossing,
 implicit ratings. Of the last two, users and items with fewer than five events are taken out, again and again until none
 is left.
 """
-import argparse, os, subprocess, sys, tempfile, time
+import argparse, importlib.util, os, subprocess, sys, tempfile, time
 
 # before numpy, torch and the peers are loaded
 THREADS = ['OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS', 'RAYON_NUM_THREADS',
@@ -118,7 +118,7 @@ def our_bpr(train, seed, **settings):
     return Fitted(lambda given: scores_of_rows(model, model.rows('user')), None)
 
 def product_scores(P, Q):
-    P, Q = torch.from_numpy(np.asarray(P)), torch.from_numpy(np.asarray(Q))
+    P, Q = torch.as_tensor(P), torch.as_tensor(Q)
     return lambda users: P[users] @ Q.T
 
 def csr(events):
@@ -162,6 +162,31 @@ def lenskit_als(train, seed, **settings):
         return product_scores(P, Q)
     return Fitted(known, new)
 
+def rectools_fit(model, train):
+    "A model of RecTools, fitted, and the rows that our users and items have in it."
+    from rectools.dataset import Dataset
+    table = pd.DataFrame(dict(user_id=train.users.numpy(), item_id=train.items.numpy(), weight=1., datetime='2000-01-01'))
+    dataset = Dataset.construct(table)
+    model.fit(dataset)
+    return dataset.user_id_map.external_ids, dataset.item_id_map.external_ids
+
+def rectools_ease(train, seed, reg):
+    from rectools.models import EASEModel
+    model = EASEModel(regularization=reg)
+    _, items = rectools_fit(model, train)
+    B = torch.zeros(train.n_items, train.n_items)
+    B[np.ix_(items, items)] = torch.from_numpy(model.weight).float()
+    return Fitted(lambda given: ease_scores(B, given), lambda given: ease_scores(B, given))
+
+def rectools_svd(train, seed, factors):
+    from rectools.models import PureSVDModel
+    model = PureSVDModel(factors=factors, random_state=seed)
+    users, items = rectools_fit(model, train)
+    P, Q = torch.zeros(train.n_users, factors), torch.zeros(train.n_items, factors)
+    for side, rows, found in ((P, users, model.user_factors), (Q, items, model.item_factors)):
+        side[rows] = torch.from_numpy(np.ascontiguousarray(found)).float()
+    return Fitted(lambda given: product_scores(P, Q), None)
+
 # Settings
 
 def grid(**options): return [dict(zip(options, values)) for values in product(*options.values())]
@@ -194,7 +219,13 @@ METHODS = {
     'BPR': Method(our_bpr, grid(lr=[0.003, 0.01, 0.03], reg=[0.01, 0.03, 0.1]), new_users=False),
     'implicit BPR': Method(library_bpr, grid(learning_rate=[0.003, 0.01, 0.03], regularization=[0.01, 0.03, 0.1]),
                            'implicit', new_users=False),
+    'RecTools EASE': Method(rectools_ease, grid(reg=[30., 60., 100., 200., 400., 800.]), 'rectools'),
+    'RecTools PureSVD': Method(rectools_svd, grid(factors=[8, 16, 32, 64, 128, 256]), 'rectools', new_users=False),
 }
+
+def installed():
+    "The methods whose package this environment has: RecTools wants an older numpy than the others."
+    return [name for name, method in METHODS.items() if importlib.util.find_spec(method.package)]
 
 # Runs
 
@@ -225,7 +256,7 @@ def rows_of(name, data, protocol, events):
         found = measure(method, parts, protocol, seed, settings, False)
         seconds = time.process_time() - start
         yield dict(data=data, data_sha256=ratings_sha256(events), protocol=protocol, split_hash=split_hash(*parts), seed=seed,
-                   method=name, k=K, settings=settings, **found.round(6).to_dict(), seconds=round(seconds, 3),
+                   method=name, k=settings.get('factors', K), settings=settings, **found.round(6).to_dict(), seconds=round(seconds, 3),
                    choosing=round(choosing, 3), **machine() | dict(versions=versions(method.package)))
 
 def protocols(name, events):
@@ -238,7 +269,7 @@ def run(args):
     for data in args.data or DATA:
         events = once(DATA[data](folder))
         print(data, events, flush=True)
-        for name in args.only or METHODS:
+        for name in args.only or installed():
             for protocol in protocols(name, events):
                 key = dict(data=data, protocol=protocol, method=name)
                 rows = read_rows(args.file)

@@ -339,7 +339,7 @@ def read_share(folder,           # with shards
 
     look = on_all(_first_look, index, ranks.own('user'), valid, seed)
     share = _add_up(look, ranks, index.name)
-    mentioned = _arrange(share, index, valid, seed, k)
+    mentioned = _arrange(share, index, look, valid, seed, k)
     if only_asked:
         mentioned['item'][share.valid.items.long()] = True
         for side in SIDES: ranks.ask_for(side, mentioned[side].nonzero()[:, 0])
@@ -389,49 +389,29 @@ def _add_up(look, ranks, name):
     return Share(ranks, about, dict(user=n_u, item=n_i), n, mean, unit, bias_reg, valid, name)
 
 # %% ../nbs/17_distributed.ipynb #c91b190c
-PIECE = 4_000_000    # ratings that are arranged at a time: enough for full chunks, and little memory
+PIECE = 1_000_000    # ratings that are arranged at a time: enough for full chunks, and little memory
 
-def _arrange(share, index, valid, seed, k):
-    """Read this rank's shards again, send each rating to its item's rank, too, and arrange both halves.
+def _arrange(share, index, look, valid, seed, k):
+    """Send each of this rank's ratings to its item's rank, arrange those that come, and then the rank's own.
 
     Fills `share.sides`. Returns which rows this rank's ratings mention: side -> (n,) bool."""
-    ranks = share.ranks
-    own = {side: ranks.own(side) for side in SIDES}
+    own = {side: share.ranks.own(side) for side in SIDES}
     n_own = {side: own[side].stop - own[side].start for side in SIDES}
     n = {side: len(share.counts[side]) for side in SIDES}
-    mentioned = {side: torch.zeros(n[side], dtype=torch.bool) for side in SIDES}
-
-    def of_users(waiting):
-        users, items, values = [torch.cat(column) for column in zip(*waiting)]
-        return chunks_of(users - own['user'].start, items, values, n_own['user'], n['item'], share.mean, k)
-
-    counts = share.counts['item'][own['item']]
-    n_blocks = 1 + int(counts.sum())//PIECE
-    edges = torch.tensor(cut_rows(counts, n_blocks)[1:-1], dtype=torch.int64)
-    # Received ratings, of each block from each rank: so their users are in order in the end.
-    blocks = [[[] for _ in range(ranks.size)] for _ in range(n_blocks)]
-    by_user, waiting = [], []
-    for users, items, values in _rounds(index, own['user'], valid, seed):
-        mentioned['item'][items.long()] = True
-        waiting.append([users, items, values])
-        if sum(len(part[0]) for part in waiting) >= PIECE:
-            by_user += of_users(waiting)
-            waiting = []
-
-        for rank, (users, items, values) in enumerate(_to_item_ranks(ranks, users, items, values)):
-            mentioned['user'][users.long()] = True
-            items = items - own['item'].start
-            block = torch.bucketize(items, edges, right=True)
-            for number in range(n_blocks):
-                here = block == number
-                blocks[number][rank].append([users[here], items[here], values[here]])
-    if waiting: by_user += of_users(waiting)
+    users, items, values, mentioned = _received(share.ranks, index, look, valid, seed)
 
     by_item = []
-    while blocks:
-        parts = [part for of_rank in blocks.pop() for part in of_rank]
-        users, items, values = [torch.cat(column) for column in zip(*parts)]
-        by_item += chunks_of(items, users, values, n_own['item'], n['user'], share.mean, k)
+    counts = share.counts['item'][own['item']]
+    edges = torch.tensor(cut_rows(counts, 1 + len(users)//PIECE)) + own['item'].start
+    for first, end in zip(edges, edges[1:]):
+        here = (items >= first) & (items < end)
+        rows = items[here] - own['item'].start
+        by_item += chunks_of(rows, users[here], values[here], n_own['item'], n['user'], share.mean, k)
+    del users, items, values, here, rows
+
+    by_user = []
+    for users, items, values in _joined(_training(index, own['user'], valid, seed)):
+        by_user += chunks_of(users - own['user'].start, items, values, n_own['user'], n['item'], share.mean, k)
     share.sides = dict(user=Side(n_own['user'], n['item'], by_user), item=Side(n_own['item'], n['user'], by_item))
     return mentioned
 
@@ -453,20 +433,35 @@ def chunks_of(rows, cols, values, n_rows, n_cols, mean, k):
 
 # %% ../nbs/17_distributed.ipynb #a202231f
 #| code-fold: true
-#| code-summary: "Show the rounds, and how ratings travel to the ranks of their items"
+#| code-summary: "Show how ratings are read, and how they travel to the ranks of their items"
+def _training(index, own, valid, seed):
+    "The training ratings of this rank's users, a shard at a time: users, items, values."
+    for users, items, values, out in own_shards(index, own, valid, seed): yield users[~out], items[~out], values[~out]
+
+def _joined(parts):
+    "The same ratings in pieces of `PIECE` or more, except for the last one."
+    waiting, n = [], 0
+    for part in parts:
+        waiting.append(part)
+        n += len(part[0])
+        if n >= PIECE:
+            yield [torch.cat(column) for column in zip(*waiting)]
+            waiting, n = [], 0
+    if n: yield [torch.cat(column) for column in zip(*waiting)]
+
 def _rounds(index, own, valid, seed):
-    "The training ratings of this rank's shards, one at a time; then empty ones, until the last rank is done."
+    "`_training`, and then empty parts until the last rank is done."
     n_shards = torch.tensor(sum(end > own.start and first < own.stop for first, end in zip(index.cuts, index.cuts[1:])))
     dist.all_reduce(n_shards, dist.ReduceOp.MAX)
     done = 0
-    for users, items, values, out in own_shards(index, own, valid, seed):
-        yield users[~out], items[~out], values[~out]
+    for part in _training(index, own, valid, seed):
+        yield part
         done += 1
     none = torch.zeros(0, dtype=torch.int32)
     for _ in range(done, int(n_shards)): yield none, none, torch.zeros(0)
 
 def _to_item_ranks(ranks, users, items, values):
-    "Each rank sends its ratings to the ranks of their items: users, items and values from each rank, a list."
+    "Each rank sends its ratings to the ranks of their items. A list: (3, n) from each rank, as int32."
     ends = torch.tensor(ranks.cuts['item'][1:])
     to = torch.bucketize(items, ends, right=True)
     order = torch.argsort(to, stable=True)
@@ -476,8 +471,26 @@ def _to_item_ranks(ranks, users, items, values):
     dist.all_to_all_single(n_get, n_give)
     got = packed.new_empty(int(n_get.sum()), 3)
     dist.all_to_all_single(got, packed, n_get.tolist(), n_give.tolist())
-    parts = [part.T.contiguous() for part in got.split(n_get.tolist())]
-    return [(users, items, values.view(torch.float32)) for users, items, values in parts]
+    return [part.T for part in got.split(n_get.tolist())]
+
+def _received(ranks, index, look, valid, seed):
+    """All training ratings of this rank's items: users, items, values, (n,) each, and `_arrange`'s `mentioned`.
+
+    First those from rank 0, then those from rank 1, and so on, so that the users are in order."""
+    cuts = ranks.cuts['item']
+    n_give = torch.stack([look.counts['item'][first:end].sum() for first, end in zip(cuts, cuts[1:])])
+    n_get = torch.empty_like(n_give)
+    dist.all_to_all_single(n_get, n_give)
+    got = torch.empty(3, int(n_get.sum()), dtype=torch.int32)      # one block, so that all of it can be given back
+    at = (n_get.cumsum(0) - n_get).tolist()
+    mentioned = {side: torch.zeros(len(index.counts[side]), dtype=torch.bool) for side in SIDES}
+    for users, items, values in _rounds(index, ranks.own('user'), valid, seed):
+        mentioned['item'][items.long()] = True
+        for rank, part in enumerate(_to_item_ranks(ranks, users, items, values)):
+            mentioned['user'][part[0].long()] = True
+            got[:, at[rank]:at[rank] + part.shape[1]] = part
+            at[rank] += part.shape[1]
+    return got[0], got[1], got[2].view(torch.float32), mentioned
 
 # %% ../nbs/17_distributed.ipynb #0335e241
 class RankALSSolver(ALSSolver):
@@ -618,7 +631,7 @@ class RankRun(Run):
 
 # %% ../nbs/17_distributed.ipynb #8a701a0d
 #| code-fold: true
-#| code-summary: "Show the methods, and what a rank says of itself"
+#| code-summary: "Show the methods, and what each rank reports"
 METHODS = dict(als=RankALSSolver, variational=RankVariationalSolver, gibbs=RankGibbsSolver)
 USUAL_SWEEPS = dict(als=20, variational=20, gibbs=150)
 
@@ -733,7 +746,7 @@ def _prepare(data):
 
 # %% ../nbs/17_distributed.ipynb #a7544322
 #| code-fold: true
-#| code-summary: "Show the group of processes, and what is said when one of them is gone"
+#| code-summary: "Show how processes meet, and the message when one is gone"
 @contextmanager
 def process_group(timeout:float=300.): # seconds that a rank waits for the others
     "Within it the processes that torchrun has started are a group; a process started otherwise is alone in it."

@@ -10,6 +10,13 @@ if WORKERS > 1:
     os.environ['OMP_NUM_THREADS'] = '1'      # for the processes that tests start
     torch.set_num_threads(1)
 
+FULL = bool(os.environ.get('MFBOOK_FULL'))
+
+def pick(every, *some):
+    "Parameters of a test: those that differ most, and with MFBOOK_FULL=1 every one."
+    assert set(some) <= set(every)
+    return list(every) if FULL else list(some)
+
 LONGEST = ['test_notebooks.py', 'test_site.py']     # so these begin first
 
 def pytest_collection_modifyitems(items):

@@ -1,7 +1,7 @@
 """What a notebook may have done before: other defaults of torch, threads and then a fork, read-only arrays; and settings
 that come as numbers of NumPy or torch. The answers are those of a fresh notebook with plain numbers.
 """
-import os, subprocess, sys, textwrap, warnings
+import json, os, subprocess, sys, textwrap, warnings
 from pathlib import Path
 import numpy as np
 import pandas as pd
@@ -33,6 +33,7 @@ pytestmark = pytest.mark.usefixtures('one_thread')
 PREAMBLE = '''
 import os, sys
 import numpy as np, pandas as pd, torch
+import torch._dynamo            # as torch's optimizers do at their first step
 torch.set_num_threads(1)
 from mfbook.all import *
 sys.path.insert(0, 'tests')
@@ -79,28 +80,37 @@ DEFAULTS = {
     'meta': 'torch.set_default_device("meta")',
 }
 
-def all_of(jobs, defaults):
-    "Code that does every job, and prints for each what came out or the error."
+def all_of(jobs, worlds):
+    "Code that does every job in each world, in a child of its own, and prints for each what came out or the error."
     lines = []
     for name, job in jobs.items():
         body = textwrap.indent(job.strip(), '    ')
         lines.append(f'sys.argv[1] = os.path.join(folder, {name!r})\ntry:\n{body}\n'
-                     f'    print("JOB", {name!r}, *map(float, out), sep="|")\n'
-                     f'except Exception as e: print("JOB", {name!r}, "error", type(e).__name__, str(e).replace("\\n", " ")[:150], sep="|")\n')
-    return PREAMBLE + 'folder = sys.argv[1]\n' + defaults + '\n' + '\n'.join(lines)
+                     f'    print("JOB", world, {name!r}, *map(float, out), sep="|")\n'
+                     f'except Exception as e: print("JOB", world, {name!r}, "error", type(e).__name__, str(e).replace("\\n", " ")[:150], sep="|")\n')
+    return PREAMBLE + f"""
+for world, defaults in {worlds!r}.items():
+    if os.fork() == 0: break
+    os.wait()
+else: sys.exit()
+folder = os.path.join(sys.argv[1], world)
+os.mkdir(folder)
+exec(defaults)
+""" + '\n'.join(lines)
 
 @pytest.fixture(scope='module')
 def answers(tmp_path_factory):
     "What each job gives: with torch's own defaults, with float64, with another device. A dict of dicts."
-    found = {}
-    for name, defaults in {'plain': '', **DEFAULTS}.items():
-        env = dict(os.environ, PYTHONPATH=str(root), CI='1')
-        folder = tmp_path_factory.mktemp(name)
-        done = subprocess.run([sys.executable, '-c', all_of(JOBS, defaults), str(folder)], env=env, cwd=root,
-                              capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr[-2000:]
-        rows = [line.split('|')[1:] for line in done.stdout.splitlines() if line.startswith('JOB|')]
-        found[name] = {job: values for job, *values in rows}
+    worlds = {'plain': '', **DEFAULTS}
+    env = dict(os.environ, PYTHONPATH=str(root), CI='1')
+    done = subprocess.run([sys.executable, '-c', all_of(JOBS, worlds), str(tmp_path_factory.mktemp('worlds'))], env=env, cwd=root,
+                          capture_output=True, text=True, timeout=600)
+    found = {world: {} for world in worlds}
+    for line in done.stdout.splitlines():
+        if line.startswith('JOB|'):
+            _, world, job, *values = line.split('|')
+            found[world][job] = values
+    assert all(list(answers) == list(JOBS) for answers in found.values()), done.stderr[-2000:]
     return found
 
 @pytest.mark.parametrize('defaults', DEFAULTS)
@@ -114,24 +124,27 @@ def test_other_defaults_of_torch_change_nothing(answers, job, defaults):
 # ---- a fork after threads
 
 FORK = """
-import multiprocessing, os, sys
+import json, multiprocessing, os, sys, traceback
 import torch
 torch.set_num_threads(2)
 from mfbook.all import *
 ratings = load_sample()
 train, valid, _ = split_random(ratings)
 
-def job(seed):
+def job(work, seed):
     model = MatrixFactorization(train, k=8, seed=seed)
-    WORK
+    exec(work)
     return rmse(model.predict(valid), valid), torch.get_num_threads()
 
-before = job(0)[0]
-with multiprocessing.get_context('fork').Pool(2) as pool:
-    answers = pool.map_async(job, [0, 1]).get(timeout=100)
-assert abs(answers[0][0] - before) < 1e-4, (answers, before)
-assert torch.get_num_threads() == 2 and {threads for _, threads in answers} == {1}
-print('answered')
+for name, work in json.loads(sys.argv[1]).items():
+    try:
+        before = job(work, 0)[0]
+        with multiprocessing.get_context('fork').Pool(2) as pool:
+            answers = pool.starmap_async(job, [(work, 0), (work, 1)]).get(timeout=100)
+        assert abs(answers[0][0] - before) < 1e-4, (answers, before)
+        assert torch.get_num_threads() == 2 and {threads for _, threads in answers} == {1}
+        print('answered', name, sep='|', flush=True)
+    except Exception: traceback.print_exc()
 """
 FORKED = {
     'predict': 'pass',
@@ -140,13 +153,18 @@ FORKED = {
     'variational': 'fit_variational(model, train, sweeps=2, start=1, progress=False)',
 }
 
+@pytest.fixture(scope='module')
+def forked():
+    "A process that does each job with threads and then forks two children that do it: which children answered, and what went wrong."
+    env = dict(os.environ, PYTHONPATH=str(root), CI='1', OMP_NUM_THREADS='2')
+    done = subprocess.run([sys.executable, '-c', FORK, json.dumps(FORKED)], env=env, cwd=root, capture_output=True, text=True, timeout=600)
+    return done.stdout.splitlines(), done.stderr
+
 @pytest.mark.skipif(not hasattr(os, 'fork'), reason='no fork here')
 @pytest.mark.parametrize('work', FORKED)
-def test_a_forked_child_answers_after_threads_in_the_parent(work):
-    env = dict(os.environ, PYTHONPATH=str(root), CI='1', OMP_NUM_THREADS='2')
-    done = subprocess.run([sys.executable, '-c', FORK.replace('WORK', FORKED[work])], env=env, cwd=root, capture_output=True,
-                          text=True, timeout=200)
-    assert done.returncode == 0 and 'answered' in done.stdout, done.stderr[-1500:]
+def test_a_forked_child_answers_after_threads_in_the_parent(forked, work):
+    answered, wrong = forked
+    assert f'answered|{work}' in answered, wrong[-1500:]
 
 # ---- read-only arrays
 

@@ -115,7 +115,7 @@ def server():
     command = [sys.executable, '-c', code, str(root/'tests')]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root) as process:
         yield process
-        process.stdin.close()
+        process.kill()
 
 def do(server, job, *args, kill_after=None):
     "Do a job in a process of its own: its exit status, and how long it lived in seconds."

@@ -1,5 +1,5 @@
 "The benchmark on foreign ratings: what it reads, what each method is fitted with, what it writes; it resumes."
-import subprocess, sys, warnings
+import runpy, subprocess, sys, warnings
 from functools import partial
 from pathlib import Path
 import numpy as np
@@ -70,8 +70,10 @@ def quick(monkeypatch):
     for name in BOOK:
         fit, settings, package = foreign.METHODS[name]
         if settings == [dict(k=32)]: settings = [dict(k=2)]
+        if name == 'SGD': settings = [dict(k=2, epochs=5)]
         if name == 'Gibbs': settings = [dict(k=2, sweeps=12, burn_in=4, keep=3)]
         if name == 'tuned SGD': settings = foreign.tuned(partial(runs.tune_sgd, epochs=1, lr=.03))
+        if name == 'tuned ALS': settings = foreign.tuned(partial(foreign.tune_als, sweeps=3))
         monkeypatch.setitem(foreign.METHODS, name, foreign.Method(fit, settings, package))
 
 @pytest.mark.parametrize('method', BOOK)
@@ -112,15 +114,24 @@ def test_a_peer_chooses_on_the_first_fold_and_keeps_its_choice(data, tmp_path, m
     assert set(map(str, rows.settings)) == {"{'value': 1.0}"}
     assert met == [(350, 1.), (350, 2.), (350, 1.), *[(400, 1.)]*5]    # chosen, warmed up, and once a fold
 
-def test_from_the_shell_each_method_has_a_process_of_its_own(folder, tmp_path):
+def test_from_the_shell_each_method_has_a_process_of_its_own(data, tmp_path, monkeypatch, capfd):
+    "The command itself runs here; the processes that it starts are real ones."
     path = tmp_path/'r.jsonl'
-    command = [sys.executable, str(root/'benchmarks'/'foreign.py'), '--file', str(path)]
-    env = dict(MFBOOK_DATA=str(folder), MFBOOK_CACHE=str(tmp_path), PYTHONPATH=str(root), PATH='/usr/bin:/bin', HOME=str(tmp_path))
-    run = subprocess.run([*command, '--only', 'biases', 'ALS', '--data', 'restaurant'], env=env, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
+    script = str(root/'benchmarks'/'foreign.py')
+    monkeypatch.setenv('PYTHONPATH', str(root))
+    started, run = [], subprocess.run
+    monkeypatch.setattr(subprocess, 'run', lambda command, **more: started.append(command) or run(command, **more))
+    def command(*words):
+        monkeypatch.setattr(sys, 'argv', [script, '--file', str(path), *words])
+        with pytest.raises(SystemExit) as end: runpy.run_path(script, run_name='__main__')
+        return end.value.code
+    assert command('--only', 'biases', 'ALS', '--data', 'restaurant') == 0
+    assert [words[:4] for words in started] == [[sys.executable, script, '--only', method] for method in ('biases', 'ALS')]
     assert sorted(ledger.read(path).method) == ['ALS']*5 + ['biases']*5
-    shown = subprocess.run([*command, '--table'], env=env, capture_output=True, text=True)
-    assert 'restaurant' in shown.stdout and 'ALS' in shown.stdout, shown.stderr
+    capfd.readouterr()
+    assert command('--table') is None and len(started) == 2
+    shown, _ = capfd.readouterr()
+    assert 'restaurant' in shown and 'ALS' in shown
 
 def test_a_missing_package_is_named_and_fails(data, tmp_path):
     import importlib.util

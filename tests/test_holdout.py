@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from conftest import FULL
 from hypothesis import given, settings, strategies as st
 
 from mfbook.holdout import (BiasSolver, COLORS, LEAST_NOISE, LEAST_REG, MOST_REG, Split, bias_regularization, concat,
@@ -585,7 +586,7 @@ def test_the_ladder_of_baselines(sample):
 def test_every_method_has_a_color_of_its_own():
     assert set(COLORS) >= {'mean', 'biases', 'SGD', 'ALS', 'variational', 'Gibbs'} and len(set(COLORS.values())) == len(COLORS)
 
-@pytest.mark.skipif('MFBOOK_DATA' not in os.environ, reason='MFBOOK_DATA names no folder with MovieLens data')
+@pytest.mark.skipif('MFBOOK_DATA' not in os.environ or not FULL, reason='needs MFBOOK_DATA, a folder with MovieLens data, and MFBOOK_FULL=1')
 @pytest.mark.parametrize('name, most', [('ml-100k', 0.942), ('ml-latest-small', 0.867)])
 def test_the_joint_biases_on_five_folds_of_real_data(name, most):
     from mfbook.movielens import load_ratings

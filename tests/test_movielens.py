@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import FULL
 from hypothesis import HealthCheck, given, settings, strategies as st
 from platformdirs import user_cache_dir
 from mfbook import movielens
@@ -521,7 +522,7 @@ def test_a_damaged_copy_is_made_anew(folder, copies, what):
     identical(r, anew(folder))
     assert loaded(folder)[1:] == (True, [])
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100 if FULL else 40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 10**9), st.integers(0, 7))
 def test_whatever_bit_is_scratched_the_ratings_are_right(folder, copies, at, bit):
     "In the head, too, which holds the source and the sums: then it may pass for an old copy, and is made anew without a word."

@@ -63,6 +63,8 @@ def test_a_page_of_markdown_is_looked_at_too(tmp_path):
 def test_a_fault_stops_the_build(tmp_path, monkeypatch):
     bad = notebook(tmp_path/'nb.ipynb', 'Then `fit_sgdd` fills it.')
     monkeypatch.setattr(build, 'pages', lambda: [bad])
+    monkeypatch.setattr(build.subprocess, 'run', lambda *a, **k: None)           # the data of a page
+    monkeypatch.setattr(build, 'write_reference', lambda: None)
     monkeypatch.setattr(build, 'proc_nbs', lambda *a, **k: pytest.fail('it went on'))
     monkeypatch.chdir(root)
     with pytest.raises(SystemExit, match='nb.ipynb, cell 0: `fit_sgdd` names nothing'): build.build()

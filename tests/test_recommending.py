@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import FULL
 from hypothesis import given, settings, strategies as st
 from mfbook.holdout import rating_counts
 from mfbook.model import MatrixFactorization, Row
@@ -38,7 +39,7 @@ def small(k=3, n_users=9, seed=0, prior_per_rating=False, movies=FILMS, per_user
 
 # --- lists ---
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60 if FULL else 20, deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 10), st.integers(1, 60), st.booleans())
 def test_all_at_once_equals_one_by_one(seed, n, slab, ties):
     r, m = small(seed=seed)
@@ -412,6 +413,6 @@ def test_the_same_seed_gives_the_same_lists(sample):
     offset = films_where(sample, min_ratings=20, counts=rating_counts(sample)[1])
     def lists():
         m = MatrixFactorization(sample, k=8)
-        fit_sgd(m, sample, epochs=4, progress=False)
+        fit_sgd(m, sample, epochs=2, progress=False)
         return recommend_all(m, sample, offset=offset)
     assert torch.equal(lists(), lists())

@@ -1,5 +1,5 @@
 "The benchmark at scale: what is stored and replaced, what is run again, what the clock counts, what the tables say."
-import json, math, re, subprocess, sys, time
+import json, math, re, runpy, subprocess, sys, time
 from pathlib import Path
 import pytest
 import torch
@@ -85,14 +85,22 @@ def test_shapes():
         with pytest.raises(ValueError): scale.shape(text)
     assert (scale.tuning_shape(scale.FULL), scale.growth_shape(scale.FULL)) == (3_200_020, 1_000_006)
 
-def script(path, *args):
-    command = [sys.executable, root/'benchmarks'/'scale.py', *args, '--file', path]
-    return subprocess.run(command, capture_output=True, text=True)
+@pytest.fixture
+def script(path, monkeypatch, capsys):
+    "A function of the words after `python benchmarks/scale.py`: exit status, standard output, standard error."
+    file = str(root/'benchmarks'/'scale.py')
+    def run(*words):
+        monkeypatch.setattr(sys, 'argv', [file, *words, '--file', str(path)])
+        status = 0
+        try: runpy.run_path(file, run_name='__main__')
+        except SystemExit as end: status = end.code
+        return status, *capsys.readouterr()
+    return run
 
 @pytest.mark.parametrize('wrong', [['--only', 'reeding'], ['--shape', '12x'], ['--shape', '5k']])
-def test_what_is_unknown_is_refused(wrong, path):
-    done = script(path, *wrong)
-    assert done.returncode == 2 and wrong[1] in done.stderr and not path.exists()
+def test_what_is_unknown_is_refused(wrong, path, script):
+    status, _, said = script(*wrong)
+    assert status == 2 and wrong[1] in said and not path.exists()
 
 # ---- the clock and the fits
 
@@ -182,11 +190,11 @@ def test_the_sweeps(made):
     expected = {'prepare': 1., 'sweep': 6., 'times Cornac MF': 3., 'ns a rating': 6000/.96, 'at 50,000': 2000/.96}    # 96% of the ratings are trained on
     assert f.loc['ALS'].to_dict() == pytest.approx(expected)
 
-def test_the_table_is_printed_and_nothing_is_run(made):
+def test_the_table_is_printed_and_nothing_is_run(made, script):
     before = made.read_text()
-    done = script(made, '--table', '--shape', '1M')
-    assert done.returncode == 0
-    assert all(t in done.stdout for t in ("to Cornac MF's best", 'ns a rating', "'valid': 0.79"))
+    status, shown, _ = script('--table', '--shape', '1M')
+    assert status == 0
+    assert all(t in shown for t in ("to Cornac MF's best", 'ns a rating', "'valid': 0.79"))
     assert made.read_text() == before
 
 def test_the_figure_and_its_table(made):
