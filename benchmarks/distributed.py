@@ -124,7 +124,7 @@ def turns_of(rows):
     return [turn for turn in sorted({turn for turn, _ in rows}) if names <= {name for t, name in rows if t == turn}]
 
 def ratios(n=None, path=PATH):
-    "A row a round: speed-ups of two processes, and a rank's peak memory as a share of one process's."
+    "A row a round: speed-ups of two processes, in a sweep and in the whole command, and a rank's peak memory as a share of one's."
     rows, _ = rows_of(n, path)
     found = {}
     for turn in turns_of(rows):
@@ -133,6 +133,7 @@ def ratios(n=None, path=PATH):
         found[turn] = {'speed-up over lesson 09': sweep_seconds(one)/sweep_seconds(two),
                        'over 1 process': sweep_seconds(sharded)/sweep_seconds(two),
                        'only asked: over 1 process': sweep_seconds(sharded)/sweep_seconds(asked),
+                       'whole command: over 1 process': sharded['wall']/two['wall'],
                        'memory, times lesson 09': most/one['ranks'][0]['peak_mb'],
                        'memory, times 1 process': most/sharded['ranks'][0]['peak_mb']}
     return pd.DataFrame(found).T.rename_axis('round')
