@@ -7,6 +7,7 @@ import ast, gzip, html, importlib, importlib.util, json, os, re, shutil, subproc
 from pathlib import Path
 
 import pytest
+from conftest import FULL
 from execnb.nbio import read_nb
 from fastcore.docments import docments
 from mfbook.all import fit_sgd
@@ -147,7 +148,8 @@ LOOKS = dict(light=('light', 1280), dark=('dark', 1280), phone=('light', 390))
 COLORS = ['color-contrast', 'link-in-text-block']
 ON_A_PHONE = ['scrollable-region-focusable', 'frame-focusable-content', 'meta-viewport', 'aria-hidden-focus', 'region', 'landmark-unique']
 
-OF_EACH_KIND = ['index.html', 'als.html', 'reference/fit.html', 'results.html', 'rate.html', '404.html']      # a phone has the same colours, and few parts of its own
+# A phone has the same colours, and few parts of its own; pages of the Reference are alike.
+OF_EACH_KIND = ['index.html', 'als.html', 'reference/fit.html', 'results.html', 'rate.html', '404.html']
 
 LEFT_OUT = 'main svg > *, main .katex-html > *'      # the insides of figures and formulas
 
@@ -215,7 +217,10 @@ def look_for_barriers(page, name, axe):
     turn(page, 'phone')
     for fault in barriers(page, dict(runOnly=ON_A_PHONE)): yield 'phone', fault
     page.evaluate(TWO_OF_EACH)
-    for look in ('phone', 'dark', 'light') if name in OF_EACH_KIND else ('dark', 'light'):
+    if FULL or name in OF_EACH_KIND: looks = 'phone', 'dark', 'light'
+    elif name.startswith('reference/'): looks = 'dark',
+    else: looks = 'dark', 'light'
+    for look in looks:
         turn(page, look)
         for fault in barriers(page, dict(runOnly=COLORS)): yield look, fault
 
