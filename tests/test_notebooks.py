@@ -35,7 +35,6 @@ server.set_forkserver_preload(['torch', 'pandas', 'matplotlib.pyplot', 'nbdev.te
 # `make lessons` runs the notebooks as they stand, and those of `LATER` as well.
 LESS = {
     '04_training': {'epochs=5, lr=lr': 'epochs=1, lr=lr', '(5, 9, 13, 20, 30)': '(9, 13)', '(2, 4, 8, 16, 32, 64)': '(4, 16)', 'in (3, 6, 9)': 'in (6,)'},
-    '05_runs': {'factors=0, epochs=10': 'factors=0, epochs=2'},
     '06_evaluation': {'cross_validate(fit_sgd, ratings, ': 'cross_validate(fit_sgd, ratings, epochs=2, '},
     '08_newcomers': {'for seed in range(5)': 'for seed in range(2)'},
     '10_gibbs': {'def run_chain(start, seed, sweeps=150)': 'def run_chain(start, seed, sweeps=70)', 'sizes(150, ': 'sizes(70, '},
@@ -43,7 +42,7 @@ LESS = {
     'index': {'for line in lines()]': 'for line in lines()[:0]]'},      # tools/demo.py runs them
     '16_compiled': {'fit_sgd, (0.003, 0.01, 0.03)': 'fit_sgd, (0.03,)', 'in (26, 27, 28)': 'in (26,)'},
 }
-LATER = ['17_distributed']      # a minute of starting processes, which test_distributed.py starts as well
+LATER = ['05_runs', '07_recommending', '17_distributed']      # the longest whose code has a long file of tests beside them
 
 def lighter(path, **kwargs):
     "A notebook with the replacements of `LESS`."
