@@ -54,8 +54,9 @@ class Visit:
         self.page.on('requestfailed', lambda r: r.failure == 'net::ERR_ABORTED' or self.faults.append(f'{r.url} could not be had'))
         self.page.on('response', lambda r: r.status >= 400 and self.faults.append(f'{r.url} answers {r.status}'))
         self.page.on('request', lambda r: r.url.startswith((base, 'data:', 'blob:')) or self.faults.append(f'{r.url} is another server'))
-    def open(self, name):
+    def open(self, name, idle=True):
         self.page.goto(self.base + name)      # until its scripts have run: before that no key is heard
+        if idle: self.page.wait_for_load_state('networkidle')
         return self.page
     def __enter__(self): return self
     def __exit__(self, *error): self.context.close()
@@ -231,7 +232,7 @@ def test_every_page(browser, base):
     faults, formulas = [], 0
     with Visit(browser, base) as v:
         for name in [*names(), '404.html']:
-            page = v.open(name)
+            page = v.open(name, idle=False)
             for look in LOOKS:
                 turn(page, look)
                 faults += [(name, look, fault) for fault in look_at(page, look)]
@@ -456,6 +457,7 @@ def test_a_newer_version_is_told_of(browser, base, published, told):
     with Visit(browser, base) as v:
         v.page.route('**/version.json', lambda route: route.fulfill(json=dict(version=published, address='https://example.org/')))
         page = v.open('reference/fit.html')
+        if told: page.wait_for_selector('.newer')
         assert page.locator('.newer').count() == told
         if told: assert f'version {cfg.version}' in page.locator('.newer').inner_text() and 'Version 0.10.0 is out' in page.locator('.newer').inner_text()
         assert v.faults == []
