@@ -5,12 +5,13 @@ import ast, errno, fcntl, hashlib, io, os, pty, random, re, signal, struct, subp
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 import pytest
+from conftest import FULL
 import requests
 from filelock import FileLock
 from mfbook import movielens
 from mfbook.movielens import MEGABYTES, datasets, download, load_fold, load_ratings, places_of
 
-KILLS = 50 if os.environ.get('MFBOOK_FULL') else 8
+KILLS = 50 if FULL else 8
 NAME = 'ml-1m'
 PIECE = 2**16
 

@@ -14,6 +14,7 @@ from uuid import UUID
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import FULL
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -26,7 +27,6 @@ from mfbook.movielens import load_ratings
 from mfbook.ratings import Ratings, as_frame
 from mfbook.runs import fit_biases
 
-FULL = bool(os.environ.get('MFBOOK_FULL'))
 root = Path(__file__).resolve().parent.parent
 
 def inputs(few, many):
