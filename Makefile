@@ -14,7 +14,7 @@ export CHECK = import sys; v = sys.version_info[:2]; v >= (3, 11) or sys.exit('m
 help:
 	@echo 'make demo     install into .venv, then use the command mfbook: fit the ratings that ship, and name films'
 	@echo 'make test     install the development tools as well, and run every test'
-	@echo 'make lessons  run every notebook, with each experiment as often as it stands there (some minutes)'
+	@echo 'make lessons  run every notebook as it stands (some minutes)'
 	@echo 'make faults   kill fits, saves and copies at a hundred moments each (some minutes)'
 	@echo 'make fuzz     read over ten thousand damaged files and odd tables (some minutes)'
 	@echo 'make package  build the sdist and the wheel into dist/, and check them'
@@ -37,7 +37,7 @@ demo: .venv/ready
 test: .venv/ready-dev
 	@$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-# `make test` repeats the experiments of the lessons less often. Two notebooks at a time, with a thread each.
+# `make test` leaves the longest notebooks out. Here all are run, two notebooks at a time, with a thread each.
 lessons: .venv/ready-dev
 	@MFBOOK_FULL=1 OMP_NUM_THREADS=1 $(PY) -m pytest tests/test_notebooks.py
 

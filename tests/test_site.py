@@ -210,17 +210,17 @@ def barriers(page, options):
 
 def look_for_barriers(page, name, axe):
     "(look, what is wrong): all that axe-core knows; and in each look what can differ there, on a page with fewer of the same."
-    turn(page, 'light')
     page.evaluate(ONE_OF_EACH)
     page.evaluate(f'document.querySelectorAll("{LEFT_OUT}").forEach(e => e.remove())')
     page.evaluate(axe)
-    for fault in barriers(page, dict(rules={rule: dict(enabled=False) for rule in COLORS})): yield 'light', fault
     turn(page, 'phone')
     for fault in barriers(page, dict(runOnly=ON_A_PHONE)): yield 'phone', fault
+    turn(page, 'light')
+    for fault in barriers(page, dict(rules={rule: dict(enabled=False) for rule in COLORS})): yield 'light', fault
     page.evaluate(TWO_OF_EACH)
-    if FULL or name in OF_EACH_KIND: looks = 'phone', 'dark', 'light'
+    if FULL or name in OF_EACH_KIND: looks = 'light', 'dark', 'phone'
     elif name.startswith('reference/'): looks = 'dark',
-    else: looks = 'dark', 'light'
+    else: looks = 'light', 'dark'
     for look in looks:
         turn(page, look)
         for fault in barriers(page, dict(runOnly=COLORS)): yield look, fault
