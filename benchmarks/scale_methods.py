@@ -11,7 +11,8 @@ from typing import Callable, NamedTuple
 import numpy as np
 import torch
 from mfbook.als import ALSSolver
-from mfbook.compiled import CompiledSGDSolver, MeanFieldSolver, fit_compiled_sgd, fit_mean_field
+from mfbook.compiled import (CompiledSGDSolver, CompiledVariationalSolver, MeanFieldSolver, fit_compiled_sgd,
+                             fit_compiled_variational, fit_mean_field)
 from mfbook.gibbs import GibbsSolver, predict_rows
 from mfbook.model import MatrixFactorization, predict_pairs, rating_unit
 from mfbook.scale import start_on_parts
@@ -47,29 +48,20 @@ def variational(train, k, start=0, shares=(), cg_steps=3):
 def warm_up(train):
     "Compile lesson 16's kernels, or read them from the disk, on some of the ratings."
     few = train.take(slice(500))
-    fit_mean_field(MatrixFactorization(few, k=2), few, sweeps=3, progress=False)
+    for fit in (fit_mean_field, fit_compiled_variational):
+        fit(MatrixFactorization(few, k=2), few, sweeps=3, progress=False)
     fit_compiled_sgd(MatrixFactorization(few, k=2), few, epochs=1, progress=False)
 
-def mean_field(train, k, shares=(), steps=2, then=None):
-    """Lesson 16's. Its first sweep is the start on `shares` of the users, if there are any; after
-    `then` sweeps lesson 11's solver goes on."""
-    model = MatrixFactorization(train, k=k)
-    solver = MeanFieldSolver(model, train, steps=steps, shares=shares)
-    yield model.predict
-    sweeps = 0
-    while then is None or sweeps < then:
-        solver.sweep()
-        sweeps += 1
+def by_rows(solver_of):
+    "Lesson 16's variational solvers. The first sweep is the start on `shares` of the users, if there are any."
+    def method(train, k, shares=(), steps=2):
+        model = MatrixFactorization(train, k=k)
+        solver = solver_of(model, train, steps=steps, shares=shares)
         yield model.predict
-
-    start = solver.partial_start()
-    del solver                                               # and its ratings
-    solver = VariationalSolver(model, train, cg_steps=3, start=start)
-    solver.begin(start)
-    yield model.predict
-    while True:
-        solver.sweep()
-        yield model.predict
+        while True:
+            solver.sweep()
+            yield model.predict
+    return method
 
 def numba_sgd(train, k, lr, reg, epochs=60, schedule='constant', seed=0):
     "Lesson 16's SGD: a step for each rating; the learning rate stays as Cornac's does, or falls along a cosine."
@@ -256,7 +248,8 @@ METHODS = {
     'ALS':          Method(als, ALS_GRID),
     'CG ALS':       Method(als, [dict(settings, cg_steps=3) for settings in ALS_GRID]),
     'variational':  Method(variational, [dict(k=32, start=2), dict(k=32, shares=SHARES)]),
-    'mean field':   Method(mean_field, [dict(k=32, shares=SHARES), dict(k=32)], compiled=True),
+    'mean field':   Method(by_rows(MeanFieldSolver), [dict(k=32, shares=SHARES), dict(k=32)], compiled=True),
+    'compiled variational': Method(by_rows(CompiledVariationalSolver), [dict(k=32, shares=SHARES), dict(k=32)], compiled=True),
     'Gibbs':        Method(gibbs, [dict(k=32, burn_in=10, start=4, shares=SHARES)],
                            sweeps=50, patience=None),
     'SGD':          Method(sgd(closed_form), SGD_GRID, threads=1),

@@ -162,7 +162,8 @@ class VariationalSolver:
                  train:Ratings,             # ratings to learn from
                  features:tuple=None,       # tables of users and of items, for the prior mean (lesson 12)
                  cg_steps:int=None,         # of conjugate gradients from the old row; None: solve exactly
-                 start:int|PartialStart=2): # sweeps of ALS to begin with; or a `PartialStart`
+                 start:int|PartialStart=2,  # sweeps of ALS to begin with; or a `PartialStart`
+                 sides:dict=None):          # `train` as `both_sides` arranges it, if already done
         _check_settings(model, train, cg_steps, start)
         self.model = model
         self.cg_steps = None if cg_steps is None else int(cg_steps)
@@ -172,7 +173,7 @@ class VariationalSolver:
         self.n_ratings = len(train)
         self.rating_unit = rating_unit(train)
         self.least_variance = (LEAST_NOISE*self.rating_unit)**2
-        self.sides = both_sides(train, model.mean)
+        self.sides = sides or both_sides(train, model.mean)
         self.known = known_of(features, train)
 
         self.als = None
@@ -202,12 +203,15 @@ def _check_settings(model, train, cg_steps, start):
 def _share_covariances(self:VariationalSolver, train, kind):
     "Group the rows of both sides by a `kind` of `ActivityBins`; the covariances start at zero."
     users, items = train.users, train.items
-    by_user = kind(users, items, train.n_users, train.n_items)
-    by_item = kind(items, users, train.n_items, train.n_users)
-    self.bins = dict(user=by_user, item=by_item)
-    self.often = dict(user=ratings_by_bin(self.sides['user'], by_item),
-                      item=ratings_by_bin(self.sides['item'], by_user))
+    self.bins = dict(user=kind(users, items, train.n_users, train.n_items),
+                     item=kind(items, users, train.n_items, train.n_users))
+    self.often = {side: self._ratings_by_bin(side) for side in SIDES}
     self.covariances = {side: self._no_covariances(side) for side in SIDES}
+
+@patch
+def _ratings_by_bin(self:VariationalSolver, side):
+    "How many of each row's ratings are of columns in each bin: (n_rows, B)."
+    return ratings_by_bin(self.sides[side], self.bins[OTHER[side]])
 
 @patch
 def _no_covariances(self:VariationalSolver, side):
@@ -235,6 +239,16 @@ def update_side(self:VariationalSolver, side:str) -> float:
     prior = self._update_prior(side)
     table = lookup_table(self.model.rows(OTHER[side]))
     add = self._uncertainty(side)
+    squared = self._move_rows(side, table, prior, add)
+
+    P = prior.precision
+    self.covariances[side] = self.bins[side].covariances(table, P, self.noise_variance, add)
+    self.noise_variance = self._expected_square(side, squared, P)
+    return squared.item()/self.n_ratings
+
+@patch
+def _move_rows(self:VariationalSolver, side, table, prior, add):
+    "Solve for the means of one side. Returns the sum of squared errors."
     if self.cg_steps is None:
         rows, squared = exact_rows(self.sides[side], table, prior, add=add)
     else:
@@ -242,11 +256,7 @@ def update_side(self:VariationalSolver, side:str) -> float:
         rows, squared = cg_rows(self.sides[side], table, prior, start, self.cg_steps, add=add)
     self.model.put_rows(side, self.ranks.exchange(side, rows))
     squared, = self.ranks.total([squared.sum()])
-
-    P = prior.precision
-    self.covariances[side] = self.bins[side].covariances(table, P, self.noise_variance, add)
-    self.noise_variance = self._expected_square(side, squared, P)
-    return squared.item()/self.n_ratings
+    return squared
 
 # %% ../nbs/11_variational.ipynb #cacbfa59
 @patch
@@ -318,8 +328,10 @@ def _als_sweep(self:VariationalSolver):
 #| code-fold: true
 #| code-summary: "Show begin, which takes over a PartialStart"
 @patch
-def begin(self:VariationalSolver, start:PartialStart) -> None:
-    "Take over the items that the model holds and what a `PartialStart` says of them; solve the users."
+def begin(self:VariationalSolver, start:PartialStart) -> float:
+    """Take over the items that the model holds and what a `PartialStart` says of them; solve the users.
+
+    Returns the mean squared error."""
     k = start.covariances.shape[1] - 1
     if k != self.model.k:
         raise ValueError(f'the start has {k} factors, the model {self.model.k}; '
@@ -336,8 +348,9 @@ def begin(self:VariationalSolver, start:PartialStart) -> None:
     self.rows_before['item'] = self.model.rows('item')
     self.rows_before['user'] = self.model.rows('user')
 
-    self.update_side('user')
+    error = self.update_side('user')
     if start.user_covariances is None: self.rows_before['user'] = self.model.rows('user')
+    return error
 
 FOUND_TWICE = ('user', 'item', 'user', 'item')
 FAR_ALONG = 4            # sweeps that such a start stands for: extrapolation begins at its most

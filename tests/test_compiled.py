@@ -1,4 +1,5 @@
 """Lesson 16's kernels against loops over single ratings in double precision; threads, resuming, the bound, no Numba, no cache."""
+import copy
 import dataclasses
 import math
 import os
@@ -13,8 +14,9 @@ from hypothesis import given, settings, strategies as st
 from scipy.sparse import csr_array
 
 import mfbook.compiled as compiled
-from mfbook.compiled import (CompiledImplicitALSSolver, CompiledSGDSolver, MeanFieldSolver, fit_compiled_implicit_als,
-                             fit_compiled_sgd, fit_mean_field, take_rows)
+from mfbook.compiled import (CompiledImplicitALSSolver, CompiledSGDSolver, CompiledVariationalSolver, MeanFieldSolver,
+                             fit_compiled_implicit_als, fit_compiled_sgd, fit_compiled_variational, fit_mean_field, take_rows)
+from mfbook.features import who_rated_what
 from mfbook.holdout import rmse, split_random
 from mfbook.implicit import ImplicitALSSolver, events_from_ratings
 from mfbook.model import OTHER, SIDES, MatrixFactorization
@@ -207,6 +209,7 @@ def test_a_class_has_the_noise_over_the_mean_precision_of_its_rows(some):
         np.testing.assert_allclose(solver.spread['user'][c], noise/precision[of_class].mean(0), rtol=1e-4)
 
 @pytest.mark.parametrize('fit, settings', [(fit_mean_field, dict(sweeps=5)), (fit_mean_field, dict(sweeps=4, shares=(.3, .6))),
+                                           (fit_compiled_variational, dict(sweeps=5)), (fit_compiled_variational, dict(sweeps=4, shares=(.3, .6))),
                                            (fit_compiled_sgd, dict(epochs=3))])
 def test_one_and_two_threads_give_the_same(some, fit, settings):
     found = []
@@ -219,11 +222,13 @@ def test_one_and_two_threads_give_the_same(some, fit, settings):
 
 @pytest.mark.parametrize('fit, whole, part', [
     (fit_mean_field, dict(sweeps=6), 1), (fit_mean_field, dict(sweeps=6), 4), (fit_mean_field, dict(sweeps=4, shares=(.3, .6)), 1),
-    (fit_mean_field, dict(sweeps=4, shares=(.3, .6)), 2), (fit_compiled_sgd, dict(epochs=5), 2)])
+    (fit_mean_field, dict(sweeps=4, shares=(.3, .6)), 2), (fit_compiled_sgd, dict(epochs=5), 2),
+    (fit_compiled_variational, dict(sweeps=6), 1), (fit_compiled_variational, dict(sweeps=6), 4),
+    (fit_compiled_variational, dict(sweeps=4, shares=(.3, .6)), 1), (fit_compiled_variational, dict(sweeps=4, shares=(.3, .6)), 2)])
 def test_an_interrupted_fit_ends_at_the_same_bits(some, tmp_path, monkeypatch, fit, whole, part):
     straight = MatrixFactorization(some, k=4)
     fit(straight, some, progress=False, **whole)
-    solver = CompiledSGDSolver if fit is fit_compiled_sgd else MeanFieldSolver
+    solver = {fit_compiled_sgd: CompiledSGDSolver, fit_mean_field: MeanFieldSolver, fit_compiled_variational: CompiledVariationalSolver}[fit]
     sweep, left = solver.sweep, [part]
     def stops(self):
         if not left[0]: raise KeyboardInterrupt
@@ -287,6 +292,87 @@ def test_whole_covariances_are_found_for_rows_taken_over(some):
     assert beside.abs().amax() > .01*found.abs().amax()
     assert torch.linalg.eigvalsh(found).min() > 0 and solver.sweeps > 1
 
+def whole_row(seed, k=5, n=7):
+    "A row of n ratings with a prior and covariances of their columns, as `solve_whole_rows` takes them, and the same in double precision."
+    g = np.random.default_rng(seed)
+    X = dense_rows(n, k, seed + 1)
+    W = dense_rows(1, k, seed + 2)
+    values = g.integers(1, 6, n).astype(np.float32)
+    halves = g.standard_normal((3, k + 1, k + 1))/3
+    covariances = (halves @ halves.transpose(0, 2, 1)).astype(np.float32)
+    root_of_prior = g.standard_normal((k + 1, k + 1))
+    precision = (root_of_prior @ root_of_prior.T + np.eye(k + 1)).astype(np.float32)
+    center = g.standard_normal((1, k + 1)).astype(np.float32)
+    bins = g.integers(3, size=n)
+    often = np.bincount(bins, minlength=3).astype(np.float32)[None]
+    rows = np.array([0]), np.array([0, n]), np.arange(n, dtype=np.int32), values, np.float32(3), *X, *W, precision, center @ precision
+    return rows, bins, often, covariances
+
+@pytest.mark.parametrize('seed', range(4))
+def test_a_row_with_whole_covariances_is_that_of_the_equations(seed):
+    "Many steps end at the best row in double precision; the sum that is returned is the expected square of its errors."
+    rows, bins, often, covariances = whole_row(seed)
+    _, _, columns, values, mean, X, x_bias, W, bias, precision, towards = rows
+    k = W.shape[1]
+    A, right = precision.astype(float), towards[0].astype(float)
+    for j in range(len(columns)):
+        x = np.append(X[j], 1.).astype(float)
+        C = covariances[bins[j]].astype(float)
+        A, right = A + np.outer(x, x), right + x*(values[j] - mean - x_bias[j])
+        A[:k, :k] += C[:k, :k]
+        right[:k] -= C[:k, k]
+    best = np.linalg.solve(A, right)
+    expected = compiled.solve_whole_rows(*rows, 40, often, covariances)
+    np.testing.assert_allclose(np.append(W[0], bias[0]), best, rtol=1e-3, atol=1e-4)
+
+    of_columns = 0.
+    for j in range(len(columns)):
+        error = values[j] - mean - x_bias[j] - best[k] - best[:k] @ X[j]
+        varied = np.append(best[:k], 1.)
+        of_columns += error**2 + varied @ covariances[bins[j]].astype(float) @ varied
+    assert expected == pytest.approx(of_columns, rel=1e-3)
+
+def test_a_step_goes_no_further_away_from_the_equations():
+    "Each step lowers the distance to the best row, as `A` measures it."
+    far = []
+    for steps in range(6):
+        rows, bins, often, covariances = whole_row(9)
+        W, bias, precision = rows[7], rows[8], rows[9]
+        compiled.solve_whole_rows(*rows, steps, often, covariances)
+        moved = np.append(W[0], bias[0])
+        best_of = whole_row(9)[0]
+        compiled.solve_whole_rows(*best_of, 60, often, covariances)
+        off = moved - np.append(best_of[7][0], best_of[8][0])
+        x = np.c_[rows[5], np.ones(len(rows[5]))]
+        added = np.einsum('b,bij->ij', often[0], covariances)
+        added[-1] = added[:, -1] = 0
+        far.append(off @ (x.T @ x + added + precision) @ off)
+    assert (np.diff(far) < 0).all() and far[-1] < .05*far[0]
+
+@pytest.mark.parametrize('features', [False, True])
+def test_from_one_state_it_ends_where_lesson_11_does(some, features):
+    "Rows, covariances and noise of two sweeps, solved exactly there and in many steps here."
+    known = who_rated_what(some, 2) if features else None
+    fitted = MatrixFactorization(some, k=4)
+    fit_variational(fitted, some, sweeps=3, progress=False)
+    solvers = [VariationalSolver(copy.deepcopy(fitted), some, known, start=0),
+               CompiledVariationalSolver(copy.deepcopy(fitted), some, known, steps=30, start=0)]
+    for solver in solvers:
+        for _ in range(2): solver.sweep()
+    exact, looped = solvers
+    for side in SIDES:
+        torch.testing.assert_close(looped.model.rows(side), exact.model.rows(side), rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(looped.covariances[side], exact.covariances[side], rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(looped.model.prior(side).precision, exact.model.prior(side).precision, rtol=1e-2, atol=1e-2)
+    assert looped.noise_variance == pytest.approx(exact.noise_variance, rel=1e-4)
+
+def test_compiled_it_ends_no_higher_than_lesson_11():
+    train, valid, _ = split_random(load_sample(), seed=26)
+    best = {}
+    for fit in (fit_variational, fit_compiled_variational, fit_mean_field):
+        best[fit] = fit(MatrixFactorization(train, k=16), train, valid, sweeps=12, progress=False).best['valid']
+    assert best[fit_compiled_variational] < best[fit_variational] + .001 < best[fit_mean_field] - .005
+
 def test_users_of_other_ratings_are_not_taken_over(some):
     model = MatrixFactorization(some, k=4)
     start = MeanFieldSolver(model, some).partial_start()
@@ -314,6 +400,8 @@ def test_it_refuses_what_cannot_work(some):
                        (dict(shares=(1e-6,)), 'no ratings in a share'), (dict(sweeps=0), 'sweeps is 0')):
         with pytest.raises(ValueError, match=words): fit_mean_field(model, some, progress=False, **bad)
     with pytest.raises(TypeError, match='features'): fit_mean_field(model, some, features=16)
+    for bad, words in ((dict(steps=0), 'steps is 0'), (dict(start=-1), 'start is -1'), (dict(shares=(.5, .2)), 'shares is'), (dict(features=16), 'features are a pair')):
+        with pytest.raises(ValueError, match=words): fit_compiled_variational(model, some, progress=False, **bad)
     clicks = events_from_ratings(some)
     for bad, words in ((dict(cg_steps=None), 'cg_steps is None'), (dict(cg_steps=0), 'cg_steps is 0'), (dict(reg=0.), 'reg is 0'),
                        (dict(unobserved_weight=math.nan), 'unobserved_weight is nan')):
@@ -340,10 +428,10 @@ import sys
 sys.modules['numba'] = None
 ''' + HEADER + '''
 fit_als(MatrixFactorization(ratings, k=2), ratings, sweeps=2, progress=False)
-for fit in (fit_mean_field, fit_compiled_sgd):
+for fit in (fit_mean_field, fit_compiled_variational, fit_compiled_sgd):
     try: fit(MatrixFactorization(ratings, k=2), ratings)
     except ImportError as error: print('pip install numba' in str(error))
-''') == 'True\nTrue'
+''') == 'True\nTrue\nTrue'
 
 TINY_FIT = HEADER + '''
 print('numba' in sys.modules)
@@ -352,6 +440,9 @@ model = MatrixFactorization(ratings, k=2)
 fit_mean_field(model, ratings, sweeps=3, progress=False)
 sgd_model = MatrixFactorization(ratings, k=2)
 fit_compiled_sgd(sgd_model, ratings, epochs=1, progress=False)
+whole = MatrixFactorization(ratings, k=2)
+fit_compiled_variational(whole, ratings, sweeps=4, progress=False)
+print(float(whole.rows('user').double().abs().sum()))
 print(float(model.rows('user').double().abs().sum()), float(sgd_model.rows('user').double().abs().sum()))
 '''
 

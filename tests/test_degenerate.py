@@ -13,7 +13,7 @@ import torch
 import mfbook
 from conftest import pick
 from mfbook.als import RowPrior, both_sides, draw_dual, fit_als, lookup_table, solve_draw, solve_dual, solve_exact, squared_errors, tune_als
-from mfbook.compiled import fit_compiled_sgd, fit_mean_field
+from mfbook.compiled import fit_compiled_sgd, fit_compiled_variational, fit_mean_field
 from mfbook.evaluation import calibration, plot_calibration, plot_slices, ranking, report, slices, worst_films
 from mfbook.features import activity, combine, who_rated_what
 from mfbook.gibbs import coverage, draw_rows, fit_gibbs
@@ -112,6 +112,8 @@ SOLVERS = {
     'compiled SGD': (fit_compiled_sgd, K, dict(epochs=5)),
     'mean field': (fit_mean_field, K, dict(sweeps=6)),
     'mean field without a start': (fit_mean_field, K, dict(sweeps=6, start=0)),
+    'compiled variational': (fit_compiled_variational, K, dict(sweeps=6)),
+    'compiled variational with features': (fit_with(fit_compiled_variational), K, dict(sweeps=6)),
 }
 
 def finite(model):

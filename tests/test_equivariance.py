@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import example, given, settings, strategies as st
 from mfbook.als import fit_als
-from mfbook.compiled import fit_compiled_sgd, fit_mean_field
+from mfbook.compiled import fit_compiled_sgd, fit_compiled_variational, fit_mean_field
 from mfbook.evaluation import calibration, ranking, report, slices, worst_films
 from mfbook.features import activity, combine, who_rated_what
 from mfbook.gibbs import fit_gibbs
@@ -99,6 +99,9 @@ SOLVERS = {
     'mean field': (fit_mean_field, 4, dict(sweeps=6)),
     'mean field without a start': (fit_mean_field, 4, dict(sweeps=6, start=0)),
     'mean field after parts': (fit_mean_field, 4, dict(sweeps=4, shares=(.5,))),
+    'compiled variational': (fit_compiled_variational, 4, dict(sweeps=6)),
+    'compiled variational with features': (fit_with(fit_compiled_variational), 4, dict(sweeps=6)),
+    'compiled variational after parts': (fit_compiled_variational, 4, dict(sweeps=4, shares=(.5,))),
 }
 
 @cache

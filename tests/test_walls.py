@@ -205,8 +205,8 @@ PUBLIC = {
                  'fold_in_events BPRSolver fit_bpr ease ease_scores'),
     'movielens': 'datasets download load_ratings load_fold',
     'scale': 'Synthetic synthetic_ratings start_on_parts',
-    'compiled': 'CompiledSGDSolver fit_compiled_sgd MeanFieldSolver fit_mean_field CompiledImplicitALSSolver '
-                'fit_compiled_implicit_als',
+    'compiled': 'CompiledSGDSolver fit_compiled_sgd MeanFieldSolver fit_mean_field CompiledVariationalSolver '
+                'fit_compiled_variational CompiledImplicitALSSolver fit_compiled_implicit_als',
     'distributed': 'write_shards RankFit fit_distributed',
     'cli': 'main',
 }

@@ -46,7 +46,7 @@ TASKS = [
          'MatrixFactorization Row Prior'),
     Task('fit', 'Fit a model', 'Every method of the book: each fills the same model and returns a History',
          'fit_variational fit_als fit_sgd fit_gibbs fit_biases fit_biases_koren fit_implicit_als fit_bpr ease '
-         'fit_compiled_sgd fit_mean_field fit_compiled_implicit_als fit_distributed start_on_parts '
+         'fit_compiled_sgd fit_mean_field fit_compiled_variational fit_compiled_implicit_als fit_distributed start_on_parts '
          'History Draws effective_size'),
     Task('tune', 'Choose settings', 'Fit many settings and rank them by validation error',
          'cross_validate tune tune_sgd tune_als tune_biases regularization_grid bias_regularization'),
