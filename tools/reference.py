@@ -62,7 +62,7 @@ TASKS = [
          'Features genres years columns who_rated_what activity averages tags combine'),
     Task('solvers', 'Drive a solver yourself', 'The loop, the solvers it runs, and the parts they are made of',
          'fit BiasSolver SGDSolver ALSSolver GibbsSolver VariationalSolver ImplicitALSSolver BPRSolver CompiledSGDSolver '
-         'MeanFieldSolver CompiledImplicitALSSolver RankFit write_shards adam sgd closed_form compiled '
+         'MeanFieldSolver CompiledVariationalSolver CompiledImplicitALSSolver RankFit write_shards adam sgd closed_form compiled '
          'OptimizerStep cosine constant '
          'batches penalized_loss penalty_of Penalty'),
     Task('command', 'Work from a shell', 'The command mfbook, called from Python', 'main')]
