@@ -113,7 +113,6 @@ SOLVERS = {
     'mean field': (fit_mean_field, K, dict(sweeps=6)),
     'mean field without a start': (fit_mean_field, K, dict(sweeps=6, start=0)),
     'compiled variational': (fit_compiled_variational, K, dict(sweeps=6)),
-    'compiled variational with features': (fit_with(fit_compiled_variational), K, dict(sweeps=6)),
 }
 
 def finite(model):
