@@ -360,6 +360,18 @@ def test_pages_are_light(browser, base):
     assert {name for name in lesson if name.endswith('.css')} == {'book.css', 'assets/katex/katex.min.css'}
     assert not [p for p in site.rglob('*') if p.name.startswith('bootstrap')]
 
+def test_films_to_rate_come_when_the_reader_does(browser, base):
+    "Lesson 08 opens without the file of films, which is as large as a lesson; it comes when its place is near."
+    asked = []
+    with Visit(browser, base) as v:
+        v.page.on('request', lambda request: asked.append(request.url.rsplit('/', 1)[-1]))
+        page = v.open('newcomers.html')
+        page.wait_for_selector('link[href$="rate.css"]', state='attached')
+        assert 'films.bin' not in asked
+        page.evaluate('document.querySelector("[data-films]").scrollIntoView()')
+        page.wait_for_selector('[data-films] input')
+        assert asked.count('films.bin') == 1 and v.faults == []
+
 # ---- around a lesson
 
 def test_what_stands_under_a_lessons_title(browser, base):

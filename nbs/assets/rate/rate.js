@@ -595,6 +595,15 @@ async function load(root) {
       'is nothing to rate here yet. Loading the page again may help.'))
   }
 }
-const loadAll = () => document.querySelectorAll('#rate-films, [data-films]').forEach(load)
+// The file of films is large, so it waits until the reader comes near.
+const whenNear = root => {
+  const eye = new IntersectionObserver(found => {
+    if (!found.some(e => e.isIntersecting)) return
+    eye.disconnect()
+    load(root)
+  }, {rootMargin: '600px'})
+  eye.observe(root)
+}
+const loadAll = () => document.querySelectorAll('#rate-films, [data-films]').forEach(whenNear)
 const style = {rel: 'stylesheet', href: new URL('rate.css', import.meta.url), onload: loadAll, onerror: loadAll}
 document.head.append(make('link', style))
