@@ -769,7 +769,7 @@ def fit_mean_field(model:MatrixFactorization, # the model to fill; starts from i
     ratings. It takes no features. ValueError for settings that cannot work, ImportError without Numba.
     """
     solver = MeanFieldSolver(model, train, steps, start, shares, seed)
-    settings = dict(method='mean field', steps=steps, start=start, shares=list(shares), seed=seed)
+    settings = dict(method='mean field', steps=steps, start=start, shares=list(solver.shares), seed=seed)
     return fit(model, solver, train, valid, sweeps, patience,
                checkpoint=checkpoint, settings=settings, progress=progress)
 
@@ -883,7 +883,6 @@ def solve_whole_rows(rows, starts, columns, values,
                 expected += w[f]*added[f, g]*w[g]
     return expected
 
-
 # %% ../nbs/16_compiled.ipynb #5b1f0a03
 class CompiledVariationalSolver(VariationalSolver):
     "Lesson 11's variational Bayes, its rows moved by a compiled loop over their ratings."
@@ -930,7 +929,6 @@ class CompiledVariationalSolver(VariationalSolver):
         error = self.begin(self.als.partial_start())
         return dict(noise=self.noise_variance**0.5, train=error**0.5)
 
-
 # %% ../nbs/16_compiled.ipynb #5b1f0a04
 #| code-fold: true
 #| code-summary: "Show fit_compiled_variational"
@@ -941,7 +939,7 @@ def fit_compiled_variational(model:MatrixFactorization, # the model to fill; sta
                              sweeps:int=20,            # passes over the ratings, at most
                              steps:int=2,              # of conjugate gradients for each row in each sweep
                              start:int=2,              # sweeps without variances to begin with
-                             shares:tuple=(),          # of the users, growing, to begin with, as `fit_mean_field`
+                             shares:tuple=(),          # of the users, growing, to begin with, as in `fit_mean_field`
                              features:tuple=None,      # tables of users and of items, for the prior mean (lesson 12)
                              seed:int=0,               # of who the first users are
                              patience:int|None=5,      # sweeps without a better `valid` before it stops; None: run all
@@ -954,11 +952,10 @@ def fit_compiled_variational(model:MatrixFactorization, # the model to fill; sta
     ValueError for settings that cannot work, ImportError without Numba.
     """
     solver = CompiledVariationalSolver(model, train, features, steps, start, shares, seed)
-    settings = dict(method='compiled variational', steps=steps, start=start, shares=list(shares),
+    settings = dict(method='compiled variational', steps=steps, start=start, shares=list(solver.als.shares),
                     features=told(solver.known), seed=seed)
     return fit(model, solver, train, valid, sweeps, patience,
                checkpoint=checkpoint, settings=settings, progress=progress)
-
 
 # %% ../nbs/16_compiled.ipynb #4c1a9d02
 @kernel

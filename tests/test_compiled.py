@@ -262,6 +262,15 @@ def test_a_start_on_parts_is_ahead():
         after_one[shares] = rmse(model.predict(valid), valid)
     assert after_one[(.3, .6)] < after_one[()] - .02
 
+@pytest.mark.parametrize('fit', [fit_mean_field, fit_compiled_variational])
+def test_a_single_share_is_a_number_or_a_tuple_of_one(some, fit):
+    found = []
+    for shares in (.5, (.5,)):
+        model = MatrixFactorization(some, k=3)
+        fit(model, some, sweeps=2, shares=shares, progress=False)
+        found.append(model.rows('item'))
+    assert torch.equal(*found)
+
 def test_lesson_11_goes_on_from_it():
     "One of its sweeps is better than what it took over, and better than if it had taken over the items alone."
     train, valid, _ = split_random(load_sample(), seed=26)
